@@ -1,0 +1,396 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "bench_cuda.hpp"
+
+#include <cuda_runtime_api.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "bench_cuda_kernels.hpp"
+#include "core/replica_index.hpp"
+#include "cuda/check.hpp"
+#include "cuda/device_memory.hpp"
+#include "cuda/layer_table.hpp"
+#include "metro/cuda/router.hpp"
+#include "metro/placer.hpp"
+#include "output.hpp"
+#include "replay/synthetic_batches.hpp"
+#include "report/result.hpp"
+#include "report/table.hpp"
+
+namespace metro::cli {
+namespace {
+
+constexpr int kInputs = 16;    // batches that take turns
+constexpr int kCalls = 64;     // per graph
+constexpr int kReplays = 101;  // the median is reported
+
+struct Shape {
+  int experts;
+  int gpus;
+  int replicas;
+  int tokens;
+  int topk;
+};
+
+constexpr auto kShapes = std::to_array<Shape>({{128, 8, 192, 256, 8},
+                                               {256, 8, 384, 256, 8},
+                                               {256, 16, 384, 32, 8},
+                                               {256, 16, 384, 256, 8},
+                                               {256, 16, 384, 1024, 8},
+                                               {256, 32, 384, 256, 8},
+                                               {384, 32, 480, 256, 8},
+                                               {512, 32, 768, 512, 10},
+                                               {256, 64, 512, 256, 8}});
+
+struct Row {
+  Shape shape;
+  std::string input;
+  std::string kernel;
+  double median_us = 0;
+  double max_activated = 0;  // mean over inputs; 0: not a router
+  double moves = 0;
+};
+
+std::size_t at(int index) noexcept { return static_cast<std::size_t>(index); }
+
+class Stream {
+ public:
+  Stream() { METRO_CUDA_CHECK(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking)); }
+  ~Stream() { cudaStreamDestroy(stream_); }
+  Stream(const Stream&) = delete;
+  Stream& operator=(const Stream&) = delete;
+  [[nodiscard]] cudaStream_t get() const noexcept { return stream_; }
+
+ private:
+  cudaStream_t stream_ = nullptr;
+};
+
+class Event {
+ public:
+  Event() { METRO_CUDA_CHECK(cudaEventCreate(&event_)); }
+  ~Event() { cudaEventDestroy(event_); }
+  Event(const Event&) = delete;
+  Event& operator=(const Event&) = delete;
+  void record(const Stream& stream) const {
+    METRO_CUDA_CHECK(cudaEventRecord(event_, stream.get()));
+  }
+  [[nodiscard]] double us_since(const Event& begin) const {
+    float ms = 0;
+    METRO_CUDA_CHECK(cudaEventSynchronize(event_));
+    METRO_CUDA_CHECK(cudaEventElapsedTime(&ms, begin.event_, event_));
+    return 1000.0 * static_cast<double>(ms);
+  }
+
+ private:
+  cudaEvent_t event_ = nullptr;
+};
+
+/// Enqueues call number i of something to be timed.
+using Call = std::function<void(int, cudaStream_t)>;
+
+struct DestroyGraph {
+  void operator()(cudaGraphExec_t graph) const noexcept { cudaGraphExecDestroy(graph); }
+};
+using Graph = std::unique_ptr<std::remove_pointer_t<cudaGraphExec_t>, DestroyGraph>;
+
+Graph capture(const Call& call, const Stream& stream) {
+  METRO_CUDA_CHECK(cudaStreamBeginCapture(stream.get(), cudaStreamCaptureModeThreadLocal));
+  for (int i = 0; i < kCalls; ++i) call(i % kInputs, stream.get());
+  cudaGraph_t graph = nullptr;
+  METRO_CUDA_CHECK(cudaStreamEndCapture(stream.get(), &graph));
+  cudaGraphExec_t executable = nullptr;
+  METRO_CUDA_CHECK(cudaGraphInstantiate(&executable, graph, 0));
+  METRO_CUDA_CHECK(cudaGraphDestroy(graph));
+  return Graph(executable);
+}
+
+double median(std::vector<double> values) {
+  std::ranges::nth_element(values, values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2));
+  return values[values.size() / 2];
+}
+
+/// Median time of a call. One call per stream at once, if there are several: ranks that exchange.
+double time_us(const std::vector<Call>& calls) {
+  std::vector<std::unique_ptr<Stream>> streams;
+  std::vector<Graph> graphs;
+  for (const Call& call : calls) {
+    streams.push_back(std::make_unique<Stream>());
+    graphs.push_back(capture(call, *streams.back()));
+  }
+  const Event begin;
+  const Event end;
+  std::vector<double> times;
+  for (int replay = -5; replay < kReplays; ++replay) {
+    begin.record(*streams[0]);
+    for (std::size_t r = 0; r < graphs.size(); ++r) {
+      METRO_CUDA_CHECK(cudaGraphLaunch(graphs[r].get(), streams[r]->get()));
+    }
+    end.record(*streams[0]);
+    const double us = end.us_since(begin) / kCalls;
+    for (const auto& stream : streams) METRO_CUDA_CHECK(cudaStreamSynchronize(stream->get()));
+    if (replay >= 0) times.push_back(us);
+  }
+  return median(times);
+}
+
+template <typename T>
+cuda::DeviceArray<T> upload(const std::vector<T>& values) {
+  auto array = cuda::make_device_array<T>(values.size());
+  METRO_CUDA_CHECK(
+      cudaMemcpy(array.get(), values.data(), values.size() * sizeof(T), cudaMemcpyHostToDevice));
+  return array;
+}
+
+/// One shape with its batches on the device.
+class Case {
+ public:
+  Case(const Shape& shape, bool skewed, const CudaBenchOptions& options)
+      : shape_(shape), input_(skewed ? "skewed" : "uniform") {
+    const std::vector<double> skewed_loads = lognormal_loads(shape.experts, options.seed);
+    const std::vector<double> loads =
+        skewed ? skewed_loads : std::vector<double>(at(shape.experts), 1.0);
+    placement_ = place({1, shape.experts, loads},
+                       {.num_replicas = shape.replicas, .num_gpus = shape.gpus}, options.algorithm);
+    std::vector<std::int32_t> ids;
+    for (const TopkBatch& batch :
+         draw_batches(loads, shape.tokens, shape.topk, kInputs, options.seed)) {
+      ids.insert(ids.end(), batch.ids.begin(), batch.ids.end());
+    }
+    const std::vector<std::int64_t> wide(ids.begin(), ids.end());
+    ids_ = upload(ids);
+    wide_ids_ = upload(wide);
+    replicas_ = cuda::make_device_array<std::int32_t>(ids.size());
+    wide_replicas_ = cuda::make_device_array<std::int64_t>(ids.size());
+    counts_ = cuda::make_device_array<std::int32_t>(2 * kInputs + kCountWords);
+  }
+
+  void measure(std::vector<Row>& rows, bool exchange) {
+    add(rows, "empty kernel", [](int, cudaStream_t stream) { launch_empty(32, stream); });
+    add(rows, "copy of ids", [this](int i, cudaStream_t stream) {
+      launch_copy(ids(i), replicas(i), num_ids(), stream);
+    });
+    add_stock(rows);
+    for (const char* policy :
+         {"home", "hash", "shares", "even", "metro-paper", "metro", "optimal"}) {
+      add_policy(rows, policy);
+    }
+    add_variants(rows);
+    if (!exchange) return;
+    for (const int ranks : {1, 2, 4, 8}) add_exchange(rows, ranks);
+  }
+
+ private:
+  static constexpr int kCountWords = 2 * cuda::kMaxRouterReplicas;
+
+  [[nodiscard]] int num_ids() const { return shape_.tokens * shape_.topk; }
+  [[nodiscard]] std::int32_t* ids(int i) const { return ids_.get() + at(i) * at(num_ids()); }
+  [[nodiscard]] std::int32_t* replicas(int i) const {
+    return replicas_.get() + at(i) * at(num_ids());
+  }
+
+  [[nodiscard]] cuda::Router router(const char* policy, bool programmatic = false) const {
+    return cuda::Router(placement_, {.policy = policy,
+                                     .max_tokens = shape_.tokens,
+                                     .topk = shape_.topk,
+                                     .programmatic_launch = programmatic});
+  }
+
+  Row& add(std::vector<Row>& rows, const std::string& kernel, const Call& call) {
+    rows.push_back({shape_, input_, kernel, time_us({call})});
+    return rows.back();
+  }
+
+  void add_stock(std::vector<Row>& rows) {
+    const ReplicaIndex index(placement_.layers[0]);
+    std::size_t most = 0;
+    for (int e = 0; e < shape_.experts; ++e) most = std::max(most, index.replicas(e).size());
+    std::vector<std::int32_t> counts;
+    std::vector<std::int32_t> map(at(shape_.experts) * most, -1);
+    for (int e = 0; e < shape_.experts; ++e) {
+      counts.push_back(static_cast<std::int32_t>(index.replicas(e).size()));
+      std::ranges::copy(index.replicas(e), map.begin() + static_cast<std::ptrdiff_t>(at(e) * most));
+    }
+    const auto device_counts = upload(counts);
+    const auto device_map = upload(map);
+    const StockTable table{device_counts.get(), device_map.get(), shape_.experts,
+                           static_cast<int>(most)};
+    add(rows, "stock hash", [&](int i, cudaStream_t stream) {
+      launch_stock_hash(table, ids(i), replicas(i), num_ids(), shape_.topk, stream);
+    });
+  }
+
+  void add_policy(std::vector<Row>& rows, const char* policy) {
+    cuda::Router router = this->router(policy);
+    Row& row = add(rows, policy, [&](int i, cudaStream_t stream) {
+      router.route(0, ids(i), shape_.tokens, replicas(i), stream);
+    });
+    const Stream stream;
+    for (int i = 0; i < kInputs; ++i) {
+      cuda::RouteExtras extras;
+      extras.max_activated = counts_.get() + i;
+      extras.num_moves = counts_.get() + kInputs + i;
+      router.route(0, ids(i), shape_.tokens, replicas(i), stream.get(), extras);
+    }
+    std::array<std::int32_t, std::size_t{2} * kInputs> counts{};
+    METRO_CUDA_CHECK(cudaStreamSynchronize(stream.get()));
+    METRO_CUDA_CHECK(
+        cudaMemcpy(counts.data(), counts_.get(), sizeof counts, cudaMemcpyDeviceToHost));
+    for (int i = 0; i < kInputs; ++i) {
+      row.max_activated += static_cast<double>(counts[at(i)]) / kInputs;
+      if (row.kernel == "optimal")
+        row.moves += static_cast<double>(counts[at(kInputs + i)]) / kInputs;
+    }
+  }
+
+  void add_variants(std::vector<Row>& rows) {
+    cuda::Router router = this->router("optimal");
+    add_unsolved(rows);
+    add(rows, "optimal, int64 ids", [&](int i, cudaStream_t stream) {
+      const std::size_t offset = at(i) * at(num_ids());
+      router.route(0, wide_ids_.get() + offset, shape_.tokens, wide_replicas_.get() + offset,
+                   stream);
+    });
+    add(rows, "optimal, token counts", [&](int i, cudaStream_t stream) {
+      cuda::RouteExtras extras;
+      extras.max_activated = counts_.get() + i;
+      extras.tokens_per_replica = counts_.get() + 2 * kInputs;
+      extras.accumulate_tokens = true;
+      router.route(0, ids(i), shape_.tokens, replicas(i), stream, extras);
+    });
+    for (const char* policy : {"hash", "optimal"}) {
+      cuda::Router early = this->router(policy, true);
+      add(rows, fmt::format("{}, programmatic launch", policy), [&](int i, cudaStream_t stream) {
+        early.route(0, ids(i), shape_.tokens, replicas(i), stream);
+      });
+    }
+  }
+
+  void add_unsolved(std::vector<Row>& rows) {
+    const cuda::TableLayout layout = cuda::table_layout(
+        cuda::DevicePolicy::kOptimal, shape_.experts, shape_.gpus, shape_.replicas);
+    std::vector<std::uint32_t> words(at(layout.total_words));
+    cuda::build_layer_table(placement_.layers[0], cuda::DevicePolicy::kOptimal, layout, words);
+    const auto table = upload(words);
+    cuda::ActiveParams params;
+    params.table = {table.get(), layout};
+    params.batch.num_ids = num_ids();
+    params.batch.topk = shape_.topk;
+    params.batch.vectorised = true;
+    if (layout.mask_words != 8 || layout.num_gpus > 32) return;
+    add(rows, "optimal, unsolved", [&](int i, cudaStream_t stream) {
+      params.batch.ids = ids(i);
+      params.batch.replicas = replicas(i);
+      launch_without_solving(params, stream);
+    });
+  }
+
+  /// The batch's tokens shared out over ranks: on this GPU, or one rank per GPU if there are
+  /// enough.
+  void add_exchange(std::vector<Row>& rows, int ranks) {
+    if (shape_.tokens % (4 * ranks) != 0) return;
+    const int tokens = shape_.tokens / ranks;
+    std::vector<cuda::Router> routers;
+    std::vector<std::unique_ptr<cuda::PeerExchange>> exchanges;
+    std::vector<cuda::PeerHandle> handles;
+    for (int r = 0; r < ranks; ++r) {
+      routers.push_back(router("optimal"));
+      exchanges.push_back(std::make_unique<cuda::PeerExchange>(r, ranks));
+      handles.push_back(exchanges.back()->handle());
+    }
+    std::vector<Call> calls;
+    for (int r = 0; r < ranks; ++r) {
+      exchanges[at(r)]->connect(handles);
+      calls.emplace_back([&, r, tokens](int i, cudaStream_t stream) {
+        cuda::RouteExtras extras;
+        extras.exchange = exchanges[at(r)].get();
+        const std::size_t offset = at(r) * at(tokens) * at(shape_.topk);
+        routers[at(r)].route(0, ids(i) + offset, tokens, replicas(i) + offset, stream, extras);
+      });
+    }
+    rows.push_back(
+        {shape_, input_, fmt::format("optimal, exchange of {} on one GPU", ranks), time_us(calls)});
+    const auto counters = exchanges[0]->counters();
+    if (counters.timeouts > 0)
+      rows.back().kernel += fmt::format(" ({} time-outs)", counters.timeouts);
+  }
+
+  Shape shape_;
+  std::string input_;
+  Placement placement_;
+  cuda::DeviceArray<std::int32_t> ids_;
+  cuda::DeviceArray<std::int64_t> wide_ids_;
+  cuda::DeviceArray<std::int32_t> replicas_;
+  cuda::DeviceArray<std::int64_t> wide_replicas_;
+  cuda::DeviceArray<std::int32_t> counts_;
+};
+
+std::string device_name() {
+  int count = 0;
+  if (cudaGetDeviceCount(&count) != cudaSuccess || count == 0) {
+    throw Error(ErrorCode::kDevice, "--device is cuda, but there is no CUDA device, use cpu");
+  }
+  int device = 0;
+  cudaDeviceProp properties{};
+  METRO_CUDA_CHECK(cudaGetDevice(&device));
+  METRO_CUDA_CHECK(cudaGetDeviceProperties(&properties, device));
+  return properties.name;
+}
+
+std::string as_json(const std::vector<Row>& rows, const std::string& device,
+                    const CudaBenchOptions& options) {
+  auto result = report::make_result("bench route", report::Evidence::kMeasured, options.seed, {});
+  result["device"] = device;
+  result["algorithm"] = options.algorithm;
+  auto list = nlohmann::ordered_json::array();
+  for (const Row& row : rows) {
+    list.push_back({{"experts", row.shape.experts},
+                    {"gpus", row.shape.gpus},
+                    {"replicas", row.shape.replicas},
+                    {"tokens", row.shape.tokens},
+                    {"topk", row.shape.topk},
+                    {"input", row.input},
+                    {"kernel", row.kernel},
+                    {"median_us", std::round(row.median_us * 1000) / 1000},
+                    {"max_activated", row.max_activated},
+                    {"moves", row.moves}});
+  }
+  result["rows"] = std::move(list);
+  return report::to_text(result);
+}
+
+std::string as_text(const std::vector<Row>& rows, const std::string& device) {
+  report::Table table({"kernel", "experts", "GPUs", "replicas", "tokens", "top-k", "input",
+                       "median us", "max activated", "moves"});
+  for (const Row& row : rows) {
+    table.add_row({row.kernel, fmt::format("{}", row.shape.experts),
+                   fmt::format("{}", row.shape.gpus), fmt::format("{}", row.shape.replicas),
+                   fmt::format("{}", row.shape.tokens), fmt::format("{}", row.shape.topk),
+                   row.input, fmt::format("{:.2f}", row.median_us),
+                   row.max_activated > 0 ? fmt::format("{:.2f}", row.max_activated) : "",
+                   row.kernel == "optimal" ? fmt::format("{:.1f}", row.moves) : ""});
+  }
+  return fmt::format("One call in a CUDA graph on {}; measured.\n\n{}", device, table.text());
+}
+
+}  // namespace
+
+void bench_route_cuda(const CudaBenchOptions& options) {
+  const std::string device = device_name();
+  std::vector<Row> rows;
+  Progress progress("metro: timing kernels");
+  for (std::size_t i = 0; i < kShapes.size(); ++i) {
+    for (const bool skewed : {false, true}) {
+      Case(kShapes[i], skewed, options).measure(rows, options.exchange && skewed);
+    }
+    progress.show(i + 1, kShapes.size());
+  }
+  print(options.json ? as_json(rows, device, options) : as_text(rows, device));
+}
+
+}  // namespace metro::cli

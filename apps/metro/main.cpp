@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <array>
+#include <csignal>
+#include <cstdio>
+#include <exception>
+#include <new>
+#include <sstream>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "command.hpp"
+#include "metro/error.hpp"
+#include "options.hpp"
+#include "output.hpp"
+
+namespace metro::cli {
+namespace {
+
+constexpr std::string_view kVersionText = "metro " METRO_VERSION "\n";
+
+constexpr std::array kCommands = {add_place, add_route, add_trace, add_compare, add_bench};
+
+void add_flags(CLI::App& app) {
+  app.set_help_flag("--help,-h", "Print this help and exit");
+  app.set_version_flag("--version", std::string(kVersionText), "Print the version and exit");
+}
+
+/// The deepest subcommand that the command line reached.
+CLI::App& reached(CLI::App& app) {
+  CLI::App* deepest = &app;
+  while (!deepest->get_subcommands().empty()) deepest = deepest->get_subcommands().front();
+  return *deepest;
+}
+
+/// CLI11 says what it did not expect; this says what would be right instead.
+std::string explain(CLI::App& app, const CLI::ParseError& error) {
+  CLI::App& command = reached(app);
+  const std::vector<std::string> extras = app.remaining(true);
+  const bool is_option = !extras.empty() && extras.front().starts_with('-');
+  std::vector<std::string> names;
+  if (is_option) {
+    for (const CLI::Option* option : command.get_options()) names.push_back(option->get_name());
+  } else {
+    for (const CLI::App* sub : command.get_subcommands({})) names.push_back(sub->get_name());
+  }
+  const std::vector<std::string_view> known(names.begin(), names.end());
+  // Before what is missing: a misspelt option leaves the right one missing.
+  if (!extras.empty() && known.empty()) {
+    return fmt::format("unexpected argument '{}', '{}' takes options only", extras.front(),
+                       command.get_name());
+  }
+  if (!extras.empty()) {
+    return fmt::format("unknown {} '{}'{}, must be one of {}", is_option ? "option" : "command",
+                       extras.front(), did_you_mean(extras.front(), known), join(known));
+  }
+  if (command.get_require_subcommand_min() > 0) {
+    return fmt::format("'{}' needs a command, one of {}", command.get_name(), join(known));
+  }
+  return fmt::format("{}, see 'metro {} --help'", error.what(), command.get_name());
+}
+
+/// One line of stderr for any fault, whatever its text held.
+int fail(ErrorCode code, std::string message) {
+  std::ranges::replace_if(
+      message, [](char c) { return static_cast<unsigned char>(c) < ' ' || c == '\x7f'; }, ' ');
+  std::fputs(fmt::format("metro: {}\n", message).c_str(), stderr);
+  return static_cast<int>(code);
+}
+
+int run(int argc, const char* const* argv) {
+  CLI::App app{"Routes MoE tokens to expert replicas by activated experts, not tokens.", "metro"};
+  add_flags(app);
+  app.require_subcommand(0, 1);
+  app.footer("'metro COMMAND --help' tells more of a command.");
+  for (const auto& add : kCommands) add(app);
+  try {
+    app.parse(argc, argv);
+    if (app.get_subcommands().empty()) {
+      return fail(ErrorCode::kUsage, "no command given, see 'metro --help'");
+    }
+    return 0;
+  } catch (const CLI::CallForVersion&) {
+    print(kVersionText);
+    return 0;
+  } catch (const CLI::Success& success) {  // --help
+    std::ostringstream help;
+    app.exit(success, help, help);
+    print(help.str());
+    return 0;
+  } catch (const CLI::ParseError& error) {
+    return fail(ErrorCode::kUsage, explain(app, error));
+  }
+}
+
+}  // namespace
+
+CLI::App* add_group(CLI::App& parent, const std::string& name, const std::string& summary) {
+  CLI::App* group = parent.add_subcommand(name, summary);
+  add_flags(*group);
+  group->require_subcommand(1);
+  return group;
+}
+
+CLI::App* add_command(CLI::App& parent, const std::string& name, const std::string& summary,
+                      CommonOptions& options) {
+  CLI::App* command = parent.add_subcommand(name, summary);
+  add_flags(*command);
+  command->add_flag("--json", options.json, "Print one JSON object instead of a table");
+  add_uint64(*command, "--seed", options.seed, "Seed of everything random (default 0)");
+  return command;
+}
+
+}  // namespace metro::cli
+
+int main(int argc, char** argv) {
+  using metro::ErrorCode;
+  std::signal(SIGPIPE,
+              SIG_IGN);  // a closed pipe is an error of write(), not the end of the process
+  try {
+    return metro::cli::run(argc, argv);
+  } catch (const metro::cli::ReaderGone&) {
+    return 0;
+  } catch (const metro::Error& error) {
+    return metro::cli::fail(error.code(), error.what());
+  } catch (const std::bad_alloc&) {
+    return metro::cli::fail(ErrorCode::kInfeasible, "out of memory");
+  } catch (const std::exception& error) {
+    return metro::cli::fail(ErrorCode::kInput, error.what());
+  }
+}

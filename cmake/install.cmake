@@ -1,0 +1,35 @@
+# `cmake --install`, and the package that find_package(metro [COMPONENTS cuda]) finds.
+include(CMakePackageConfigHelpers)
+
+set(metro_config_dir ${CMAKE_INSTALL_LIBDIR}/cmake/metro)
+
+# metro_install(EXPORT TARGET...): libraries with their headers, and the file that imports them.
+function(metro_install export)
+  install(TARGETS ${ARGN} EXPORT ${export}
+    LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}
+    ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR}
+    FILE_SET HEADERS DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
+  install(EXPORT ${export} NAMESPACE metro:: DESTINATION ${metro_config_dir})
+endfunction()
+
+metro_install(metroTargets metro)
+# A file of its own, so that users of the CPU library alone need no CUDA toolkit.
+if(TARGET metro_cuda_nccl)
+  metro_install(metroCudaTargets metro_cuda metro_cuda_nccl)
+elseif(TARGET metro_cuda)
+  metro_install(metroCudaTargets metro_cuda)
+endif()
+
+if(TARGET metro_cli)
+  set_target_properties(metro_cli PROPERTIES INSTALL_RPATH "$ORIGIN/../${CMAKE_INSTALL_LIBDIR}")
+  install(TARGETS metro_cli RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+endif()
+install(FILES ${PROJECT_SOURCE_DIR}/LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})
+
+configure_package_config_file(${PROJECT_SOURCE_DIR}/cmake/metroConfig.cmake.in
+  ${PROJECT_BINARY_DIR}/metroConfig.cmake INSTALL_DESTINATION ${metro_config_dir})
+# Until 1.0 a minor version may break callers.
+write_basic_package_version_file(${PROJECT_BINARY_DIR}/metroConfigVersion.cmake
+  COMPATIBILITY SameMinorVersion)
+install(FILES ${PROJECT_BINARY_DIR}/metroConfig.cmake ${PROJECT_BINARY_DIR}/metroConfigVersion.cmake
+  DESTINATION ${metro_config_dir})

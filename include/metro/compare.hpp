@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "metro/trace.hpp"
+
+namespace metro {
+
+/// A grid of what to compare on one trace: every combination of the lists.
+struct CompareSpec {
+  std::vector<std::string> algorithms{"eplb"};
+  std::vector<int> gpus;
+  std::vector<double> replication;  ///< slots per expert, >= 1
+  std::vector<int> tokens;          ///< of the global batch, or per GPU, see below
+  bool tokens_are_per_gpu = false;
+  std::vector<std::string> policies;
+  int batches = 32;
+  std::uint64_t seed = 0;
+  int num_threads = 0;  ///< 0: one per core. The result does not depend on it.
+};
+
+/// One policy at one point of the grid; means are over all batches and layers.
+struct CompareRow {
+  std::string algorithm;
+  int gpus = 0;
+  double replication = 0;
+  int replicas = 0;  ///< ceil(experts * replication / gpus) * gpus
+  int tokens = 0;    ///< of the global batch
+  std::string policy;
+  double max_activated = 0;    ///< mean of the busiest GPU's activated replicas
+  double max_tokens = 0;       ///< mean of the busiest GPU's (token, k) assignments
+  double activated_total = 0;  ///< mean of the activated replicas of all GPUs
+  double active_experts = 0;   ///< mean of the distinct experts in the batch
+  double no_replication = 0;   ///< mean max activated where every expert has one replica
+  double token_imbalance = 0;  ///< max_tokens over the mean assignments per GPU
+  double vs_even = 1;          ///< ratios of the means of max activated: 0.67 = a third fewer
+  double vs_no_replication = 1;
+  double vs_optimal = 1;
+  std::int64_t worse_than_none = 0;  ///< (batch, layer) pairs above no replication
+};
+
+/// Slots of a layer at this replication: the least multiple of `num_gpus` that is at least
+/// num_experts * replication. Exact for decimals such as 1.1. Throws Error{kInfeasible} above
+/// kMaxReplicas.
+int replicas_for(int num_experts, double replication, int num_gpus);
+
+/// Replays decode batches of a trace under every policy of the grid.
+///
+/// Placements come from the loads of the first half of the trace, batches (DecodeBatches) from the
+/// second, the same ones for all rows of a size. *No replication* is the same algorithm with one
+/// slot per expert; where the GPUs do not divide the experts, with the few slots that fill up the
+/// GPUs left idle. `even` and `optimal` are run even when they are not asked for.
+///
+/// Rows are in the order algorithms, gpus, replication, tokens, policies. `progress(done, total)`
+/// is called now and then, by one thread at a time. Throws Error{kUsage} for an unknown name or a
+/// value out of range, Error{kInfeasible} for a placement that cannot be built or a batch that the
+/// second half cannot fill.
+std::vector<CompareRow> compare(const RoutingTrace& trace, const CompareSpec& spec,
+                                const std::function<void(std::size_t, std::size_t)>& progress = {});
+
+}  // namespace metro

@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <string_view>
+
+#include "metro/loads.hpp"
+#include "metro/placement.hpp"
+#include "metro/topk.hpp"
+#include "metro/trace.hpp"
+
+/// Readers and writers of the files in docs/formats.md. Readers throw Error{kInput} with one line
+/// that names the file as given, the field or index, the value, and what would be right.
+namespace metro::io {
+
+/// Maps `<stem>.npy`, checks it, then reads `<stem>.json` and checks every id. No copy of the data.
+RoutingTrace read_trace(const std::filesystem::path& npy);
+
+/// Writes `<stem>.npy` with the smallest unsigned type that holds the ids (signed when one is
+/// masked), and `<stem>.json`. Throws Error{kUsage} when the path does not end in .npy.
+void write_trace(const RoutingTrace& trace, const std::filesystem::path& npy);
+
+/// `.npy` [layers, experts], or JSON {"loads": [[...], ...]}; told apart by the content.
+Loads read_loads(const std::filesystem::path& path);
+
+/// `.npy` [tokens, topk], or JSON [[...], ...]. Ids are checked against `num_experts`.
+TopkBatch read_topk(const std::filesystem::path& path, int num_experts);
+
+Placement read_placement(const std::filesystem::path& path);
+
+/// The placement file's text, ending in a newline. Throws as Placement::validate.
+std::string format_placement(const Placement& placement);
+
+/// Replaces `path` by `text` in one atomic rename: readers see the old file or the new one. What is
+/// no regular file (/dev/stdout, a pipe) is written straight through.
+void write_file(const std::filesystem::path& path, std::string_view text);
+
+/// SHA-256 of a file's bytes in lower-case hex; empty for a pipe or device, whose bytes cannot be
+/// read a second time.
+std::string sha256_file(const std::filesystem::path& path);
+
+}  // namespace metro::io

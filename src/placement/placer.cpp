@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "metro/placer.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+
+#include "metro/error.hpp"
+#include "placement/algorithms.hpp"
+
+namespace metro {
+namespace {
+
+constexpr std::array<PlacementAlgorithm, 3> kAlgorithms{{
+    {"eplb", "balances expected tokens per GPU, as DeepSeek's EPLB bit for bit", place_eplb},
+    {"contiguous", "slot p holds expert p mod E, whatever the load", place_contiguous},
+    {"homed", "a home for every expert, second copies of hot ones: never worse than no replicas",
+     place_homed},
+}};
+
+std::string algorithm_names() {
+  std::string names;
+  for (const PlacementAlgorithm& algorithm : kAlgorithms) {
+    names += names.empty() ? "" : ", ";
+    names += algorithm.name;
+  }
+  return names;
+}
+
+}  // namespace
+
+std::span<const PlacementAlgorithm> placement_algorithms() { return kAlgorithms; }
+
+const PlacementAlgorithm* find_placement_algorithm(std::string_view name) {
+  const auto* found = std::ranges::find(kAlgorithms, name, &PlacementAlgorithm::name);
+  return found == kAlgorithms.end() ? nullptr : found;
+}
+
+Placement place(const Loads& loads, const PlacementRequest& request, std::string_view algorithm) {
+  const PlacementAlgorithm* chosen = find_placement_algorithm(algorithm);
+  if (chosen == nullptr) {
+    throw Error(ErrorCode::kUsage,
+                fmt::format("algorithm is '{}', must be one of {}", algorithm, algorithm_names()));
+  }
+  loads.validate();
+  Placement placement{loads.num_experts, request.num_gpus, {}};
+  placement.layers.reserve(static_cast<std::size_t>(loads.num_layers));
+  for (int i = 0; i < loads.num_layers; ++i) {
+    LayerPlacement layer = chosen->place_layer(loads.layer(i), request);
+    layer.shares = solve_shares(layer, loads.layer(i));
+    placement.layers.push_back(std::move(layer));
+  }
+  return placement;
+}
+
+}  // namespace metro

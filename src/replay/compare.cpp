@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "metro/compare.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <mutex>
+#include <string_view>
+#include <utility>
+
+#include "metro/error.hpp"
+#include "metro/placer.hpp"
+#include "metro/router.hpp"
+#include "replay/layer_replay.hpp"
+#include "replay/parallel.hpp"
+
+namespace metro {
+namespace {
+
+/// What the errors of a grid point start with.
+std::string describe(const GridPoint& point) {
+  return fmt::format("{} on {} GPUs with {} replicas", point.algorithm, point.gpus, point.replicas);
+}
+
+void check(const RoutingTrace& trace, const CompareSpec& spec) {
+  const auto usage = [](const std::string& message) { throw Error(ErrorCode::kUsage, message); };
+  if (spec.batches < 1) usage(fmt::format("batches is {}, must be at least 1", spec.batches));
+  for (const int gpus : spec.gpus) {
+    if (gpus < 1) usage(fmt::format("gpus is {}, must be at least 1", gpus));
+  }
+  for (const int tokens : spec.tokens) {
+    if (tokens < 1) usage(fmt::format("tokens is {}, must be at least 1", tokens));
+  }
+  for (const double replication : spec.replication) {
+    if (!(replication >= 1)) {
+      usage(fmt::format("replication is {}, must be at least 1", replication));
+    }
+  }
+  for (const std::string& policy : spec.policies) {
+    if (find_policy(policy) == nullptr) usage(fmt::format("unknown policy '{}'", policy));
+  }
+  for (const std::string& algorithm : spec.algorithms) {
+    if (find_placement_algorithm(algorithm) == nullptr) {
+      usage(fmt::format("unknown placement algorithm '{}'", algorithm));
+    }
+  }
+  const std::int64_t held = trace.num_tokens() - trace.num_tokens() / 2;
+  for (const int tokens : spec.tokens) {
+    for (const int gpus : spec.gpus) {
+      const std::int64_t batch = std::int64_t{tokens} * (spec.tokens_are_per_gpu ? gpus : 1);
+      if (batch > held) {
+        throw Error(ErrorCode::kInfeasible,
+                    fmt::format("a batch of {} tokens, but the second half of the trace has {}",
+                                batch, held));
+      }
+    }
+  }
+}
+
+/// Every (algorithm, GPUs, replication) of the grid, each with its batch sizes.
+std::vector<GridPoint> grid_points(const RoutingTrace& trace, const CompareSpec& spec) {
+  std::vector<GridPoint> points;
+  for (const std::string& algorithm : spec.algorithms) {
+    for (const int gpus : spec.gpus) {
+      for (const double replication : spec.replication) {
+        const int replicas = replicas_for(trace.num_experts(), replication, gpus);
+        points.push_back({algorithm, gpus, replication, replicas, {}});
+        for (const int tokens : spec.tokens) {
+          points.back().tokens.push_back(tokens * (spec.tokens_are_per_gpu ? gpus : 1));
+        }
+      }
+    }
+  }
+  return points;
+}
+
+std::vector<std::string_view> replayed_policies(const CompareSpec& spec) {
+  std::vector<std::string_view> names(spec.policies.begin(), spec.policies.end());
+  for (const std::string_view always : {"even", "optimal"}) {
+    if (std::ranges::find(names, always) == names.end()) names.push_back(always);
+  }
+  return names;
+}
+
+/// 1 where both are 0: a trace of masked tokens activates nothing under any policy.
+double ratio(std::int64_t part, std::int64_t whole) {
+  return part == whole ? 1.0 : static_cast<double>(part) / static_cast<double>(whole);
+}
+
+void add(GridTotals& totals, GridTotals more) {
+  if (totals.empty()) {
+    totals = std::move(more);
+    return;
+  }
+  for (std::size_t p = 0; p < totals.size(); ++p) {
+    for (std::size_t t = 0; t < totals[p].size(); ++t) totals[p][t] += more[p][t];
+  }
+}
+
+/// The rows of one cell: the first `num_asked` of the replayed policies.
+void append_rows(const GridPoint& point, int tokens, const CellTotals& cell,
+                 const std::vector<std::string_view>& names, std::size_t num_asked, double samples,
+                 std::vector<CompareRow>& rows) {
+  const auto mean = [samples](std::int64_t sum) { return static_cast<double>(sum) / samples; };
+  const auto activated_by = [&](std::string_view policy) {
+    const auto at = std::ranges::find(names, policy) - names.begin();
+    return cell.policies[static_cast<std::size_t>(at)].max_activated;
+  };
+  const std::int64_t even = activated_by("even");
+  const std::int64_t optimal = activated_by("optimal");
+  for (std::size_t i = 0; i < num_asked; ++i) {
+    const PolicyTotals& policy = cell.policies[i];
+    rows.push_back({
+        .algorithm = point.algorithm,
+        .gpus = point.gpus,
+        .replication = point.replication,
+        .replicas = point.replicas,
+        .tokens = tokens,
+        .policy = std::string(names[i]),
+        .max_activated = mean(policy.max_activated),
+        .max_tokens = mean(policy.max_tokens),
+        .activated_total = mean(policy.activated),
+        .active_experts = mean(cell.active_experts),
+        .no_replication = mean(cell.no_replication),
+        .token_imbalance = ratio(policy.max_tokens * point.gpus, cell.assignments),
+        .vs_even = ratio(policy.max_activated, even),
+        .vs_no_replication = ratio(policy.max_activated, cell.no_replication),
+        .vs_optimal = ratio(policy.max_activated, optimal),
+        .worse_than_none = policy.worse_than_none,
+    });
+  }
+}
+
+}  // namespace
+
+int replicas_for(int num_experts, double replication, int num_gpus) {
+  const double per_gpu = num_experts * replication / num_gpus;
+  const double whole = std::round(per_gpu);
+  // 160 * 1.1 is 176.00000000000003: a product that close to a whole number was meant to be it.
+  const double slots = std::abs(per_gpu - whole) <= 1e-9 * whole ? whole : std::ceil(per_gpu);
+  if (!(slots * num_gpus <= kMaxReplicas)) {
+    throw Error(ErrorCode::kInfeasible,
+                fmt::format("{} experts at replication {} on {} GPUs are more than {} replicas",
+                            num_experts, replication, num_gpus, kMaxReplicas));
+  }
+  return static_cast<int>(slots) * num_gpus;
+}
+
+std::vector<CompareRow> compare(const RoutingTrace& trace, const CompareSpec& spec,
+                                const std::function<void(std::size_t, std::size_t)>& progress) {
+  check(trace, spec);
+  const std::vector<GridPoint> points = grid_points(trace, spec);
+  const std::vector<std::string_view> names = replayed_policies(spec);
+  const std::int64_t half = trace.num_tokens() / 2;
+  const Loads loads = trace.loads(0, half);
+
+  for (const GridPoint& point : points) {  // before hours of replay, not after
+    try {
+      place(layer_loads(loads, 0), {.num_replicas = point.replicas, .num_gpus = point.gpus},
+            point.algorithm);
+    } catch (const Error& error) {
+      throw Error(error.code(), fmt::format("{}: {}", describe(point), error.what()));
+    }
+  }
+
+  const auto num_layers = static_cast<std::size_t>(trace.num_layers());
+  GridTotals totals;
+  std::mutex mutex;
+  std::size_t done = 0;
+  for_each_parallel(num_layers, spec.num_threads, [&](std::size_t i) {
+    const int layer = static_cast<int>(i);
+    LayerReplay replay(trace, layer, layer_loads(loads, layer), points, names, spec.seed);
+    GridTotals of_layer = replay.run(spec.batches);
+    const std::scoped_lock lock(mutex);
+    add(totals, std::move(of_layer));
+    if (progress) progress(++done, num_layers);
+  });
+
+  const double samples = static_cast<double>(num_layers) * spec.batches;
+  std::vector<CompareRow> rows;
+  for (std::size_t p = 0; p < points.size(); ++p) {
+    for (std::size_t t = 0; t < points[p].tokens.size(); ++t) {
+      append_rows(points[p], points[p].tokens[t], totals[p][t], names, spec.policies.size(),
+                  samples, rows);
+    }
+  }
+  return rows;
+}
+
+}  // namespace metro

@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "report/compare_result.hpp"
+
+#include <fmt/format.h>
+
+#include "report/result.hpp"
+#include "report/table.hpp"
+
+namespace metro::report {
+namespace {
+
+nlohmann::ordered_json row_json(const TraceComparison& comparison, const CompareRow& row,
+                                bool per_gpu) {
+  nlohmann::ordered_json json = {{"trace", comparison.path}, {"algorithm", row.algorithm},
+                                 {"gpus", row.gpus},         {"replication", row.replication},
+                                 {"replicas", row.replicas}, {"tokens", row.tokens}};
+  if (per_gpu) json["tokens_per_gpu"] = row.tokens / row.gpus;
+  json["policy"] = row.policy;
+  json["max_activated"] = row.max_activated;
+  json["max_tokens"] = row.max_tokens;
+  json["activated_total"] = row.activated_total;
+  json["vs_even"] = row.vs_even;
+  json["vs_no_replication"] = row.vs_no_replication;
+  json["vs_optimal"] = row.vs_optimal;
+  json["no_replication"] = row.no_replication;
+  json["worse_than_none"] = row.worse_than_none;
+  json["active_experts"] = row.active_experts;
+  json["tensor_sharded"] = row.active_experts / row.gpus;
+  json["token_imbalance"] = row.token_imbalance;
+  return json;
+}
+
+std::string describe(const TraceComparison& comparison) {
+  return fmt::format("{}: {}, {}, {} tokens x {} layers, {} experts, top-{}", comparison.path,
+                     comparison.info.model, comparison.info.phase, comparison.num_tokens,
+                     comparison.num_layers, comparison.info.num_experts, comparison.topk);
+}
+
+}  // namespace
+
+std::string short_number(double value) { return fmt::format("{:g}", value); }
+
+nlohmann::ordered_json compare_result(const CompareSpec& spec,
+                                      const std::vector<TraceComparison>& comparisons) {
+  std::vector<std::filesystem::path> inputs;
+  for (const TraceComparison& comparison : comparisons) {
+    for (auto& file : trace_files(comparison.path)) inputs.push_back(std::move(file));
+  }
+  auto result = make_result("compare", Evidence::kSimulated, spec.seed, inputs);
+  result["batches"] = spec.batches;
+  auto traces = nlohmann::ordered_json::array();
+  auto rows = nlohmann::ordered_json::array();
+  for (const TraceComparison& comparison : comparisons) {
+    traces.push_back({{"path", comparison.path},
+                      {"model", comparison.info.model},
+                      {"phase", comparison.info.phase},
+                      {"source", comparison.info.source},
+                      {"licence", comparison.info.licence},
+                      {"tokens", comparison.num_tokens},
+                      {"layers", comparison.num_layers},
+                      {"num_experts", comparison.info.num_experts},
+                      {"topk", comparison.topk}});
+    for (const CompareRow& row : comparison.rows) {
+      rows.push_back(row_json(comparison, row, spec.tokens_are_per_gpu));
+    }
+  }
+  result["traces"] = std::move(traces);
+  result["rows"] = std::move(rows);
+  return result;
+}
+
+std::string compare_table(const CompareSpec& spec,
+                          const std::vector<TraceComparison>& comparisons) {
+  std::string text = fmt::format(
+      "Max activated experts per GPU, mean over layers and {} batches (seed {}); simulated.\n"
+      "none: no replication. sharded: every expert split over all GPUs (active experts / GPUs).\n",
+      spec.batches, spec.seed);
+  std::vector<std::string> header = {"placement", "GPUs",    "replication",
+                                     "tokens",    "sharded", "none"};
+  header.insert(header.end(), spec.policies.begin(), spec.policies.end());
+  header.insert(header.end(), {"optimal/even", "optimal/none"});
+  for (const TraceComparison& comparison : comparisons) {
+    Table table(header, 1);
+    const auto& rows = comparison.rows;
+    for (std::size_t first = 0; first < rows.size(); first += spec.policies.size()) {
+      const CompareRow& row = rows[first];
+      std::vector<std::string> cells = {row.algorithm,
+                                        fmt::format("{}", row.gpus),
+                                        short_number(row.replication),
+                                        fmt::format("{}", row.tokens),
+                                        fmt::format("{:.2f}", row.active_experts / row.gpus),
+                                        fmt::format("{:.2f}", row.no_replication)};
+      for (std::size_t i = 0; i < spec.policies.size(); ++i) {
+        cells.push_back(fmt::format("{:.2f}", rows[first + i].max_activated));
+      }
+      cells.push_back(fmt::format("{:.2f}", row.vs_even / row.vs_optimal));
+      cells.push_back(fmt::format("{:.2f}", row.vs_no_replication / row.vs_optimal));
+      table.add_row(std::move(cells));
+    }
+    text += fmt::format("\n{}\n{}", describe(comparison), table.text());
+  }
+  return text;
+}
+
+}  // namespace metro::report

@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "metro/compare.hpp"
+#include "metro/trace.hpp"
+
+namespace metro::report {
+
+/// One trace and what `compare` found on it.
+struct TraceComparison {
+  std::string path;
+  TraceInfo info;
+  std::int64_t num_tokens = 0;
+  int num_layers = 0;
+  int topk = 0;
+  std::vector<CompareRow> rows;
+};
+
+/// The result of `metro compare`: the envelope, the traces, and one row per trace and grid point.
+/// Reads the traces' files for their SHA-256.
+nlohmann::ordered_json compare_result(const CompareSpec& spec,
+                                      const std::vector<TraceComparison>& comparisons);
+
+/// A table per trace for people: one line per grid point, one column per policy.
+std::string compare_table(const CompareSpec& spec, const std::vector<TraceComparison>& comparisons);
+
+/// "EP 16, ..." as people write numbers: "1.25", "2".
+std::string short_number(double value);
+
+}  // namespace metro::report

@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/replica_index.hpp"
+#include "routing/policies.hpp"
+#include "routing/slot_map.hpp"
+
+namespace metro::routing {
+
+PolicyPtr make_single(const LayerPlacement& placement, const RouteOptions& /*options*/) {
+  const ReplicaIndex index(placement);
+  std::vector<std::int32_t> slots;
+  for (int e = 0; e < index.num_experts(); ++e) slots.push_back(index.replicas(e).front());
+  return std::make_unique<FixedPolicy>(slots);
+}
+
+}  // namespace metro::routing

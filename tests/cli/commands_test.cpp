@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: Apache-2.0
+// What each command prints and writes when all is well.
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "cli/run_metro.hpp"
+#include "metro/io.hpp"
+
+namespace metro::test {
+namespace {
+
+using nlohmann::json;
+
+Outcome run_ok(const std::vector<std::string>& arguments) {
+  Outcome outcome = run_metro(arguments);
+  EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+  EXPECT_EQ(outcome.err, "");
+  return outcome;
+}
+
+void expect_envelope(const json& result, const std::string& command, const std::string& evidence) {
+  EXPECT_EQ(result["format"], "metro-result");
+  EXPECT_EQ(result["version"], 1);
+  EXPECT_EQ(result["command"], command);
+  EXPECT_EQ(result["evidence"], evidence);
+}
+
+TEST(Cli, HelpAndVersionEverywhere) {
+  const std::vector<std::vector<std::string>> commands = {
+      {}, {"place"}, {"route"}, {"trace"}, {"compare"}, {"bench"}, {"bench", "route"}};
+  for (std::vector<std::string> command : commands) {
+    SCOPED_TRACE(command.empty() ? "metro" : command.back());
+    command.emplace_back("--help");
+    EXPECT_NE(run_ok(command).out.find("--help"), std::string::npos);
+    command.back() = "--version";
+    EXPECT_TRUE(run_ok(command).out.starts_with("metro "));
+  }
+}
+
+TEST(Cli, HelpTellsANewcomerWhatToType) {
+  const std::string top = run_ok({"--help"}).out;
+  for (const char* command : {"place", "route", "compare", "bench"}) {
+    EXPECT_NE(top.find(command), std::string::npos) << command;
+  }
+  const std::string route = run_ok({"route", "--help"}).out;
+  for (const char* word :
+       {"--placement", "--topk", "optimal", "metro-paper", "Example: metro route", "REQUIRED"}) {
+    EXPECT_NE(route.find(word), std::string::npos) << word;
+  }
+}
+
+TEST(Cli, PlacePrintsAndWritesThePlacement) {
+  const TemporaryFolder folder;
+  const std::string loads =
+      folder.write("loads.json", R"({"loads": [[8, 1, 1, 1], [1, 1, 1, 8]]})");
+  for (const char* algorithm : {"eplb", "homed", "contiguous"}) {
+    SCOPED_TRACE(algorithm);
+    const std::string file = folder.write("p.json", "an older file");
+    const std::vector<std::string> arguments = {"place",   "--loads",    loads, "--gpus",
+                                                "2",       "--replicas", "6",   "--algorithm",
+                                                algorithm, "-o",         file};
+    EXPECT_NE(run_ok(arguments).out.find(algorithm), std::string::npos);
+    const Placement placement = io::read_placement(file);
+    EXPECT_EQ(placement.num_gpus, 2);
+    ASSERT_EQ(placement.layers.size(), 2U);
+    EXPECT_EQ(placement.layers[0].num_replicas(), 6);
+
+    auto with_json = arguments;
+    with_json.emplace_back("--json");
+    const std::string out = run_ok(with_json).out;
+    EXPECT_EQ(out, read_text(file));
+    EXPECT_EQ(json::parse(out)["format"], "metro-placement");
+  }
+  EXPECT_EQ(folder.names().size(), 2U) << "a temporary file was left behind";
+}
+
+class CliRoute : public testing::Test {
+ protected:
+  std::vector<std::string> arguments(const std::string& topk, const std::string& policy) {
+    return {"route",
+            "--placement",
+            folder_.write("p.json", kPlacement),
+            "--topk",
+            folder_.write("topk.json", topk),
+            "--policy",
+            policy,
+            "--json"};
+  }
+
+  /// Expert 0 on both GPUs, 1 and 2 on GPU 0, 3 on GPU 1.
+  static constexpr const char* kPlacement =
+      R"({"format": "metro-placement", "version": 1, "num_experts": 4, "num_gpus": 2,
+          "layers": [{"replica_to_expert": [0, 1, 2, 3, 0], "replica_to_gpu": [0, 0, 0, 1, 1]}]})";
+  TemporaryFolder folder_;
+};
+
+TEST_F(CliRoute, TellsEveryReplicaAndWhatEachGpuGets) {
+  const json result = json::parse(run_ok(arguments("[[0, 1], [0, 2], [3, -1]]", "optimal")).out);
+  expect_envelope(result, "route", "simulated");
+  EXPECT_EQ(result["seed"], 0);
+  EXPECT_EQ(result["inputs"].size(), 2U);
+  EXPECT_EQ(result["inputs"][1]["sha256"].get<std::string>().size(), 64U);
+  EXPECT_EQ(result["max_activated"], 2);
+  EXPECT_EQ(result["activated_per_gpu"], json({2, 2}));
+  EXPECT_EQ(result["tokens_per_gpu"], json({2, 3}));
+  EXPECT_EQ(result["replica_ids"], json::parse("[[4, 1], [4, 2], [3, -1]]"));
+}
+
+TEST_F(CliRoute, EvenUsesAllReplicas) {
+  const json result = json::parse(run_ok(arguments("[[0], [0], [0]]", "even")).out);
+  EXPECT_EQ(result["replica_ids"], json::parse("[[0], [4], [0]]"));
+  EXPECT_EQ(result["activated_per_gpu"], json({1, 1}));
+}
+
+TEST_F(CliRoute, AnEmptyBatchActivatesNothing) {
+  const json result = json::parse(run_ok(arguments("[]", "optimal")).out);
+  EXPECT_EQ(result["max_activated"], 0);
+  EXPECT_EQ(result["activated_per_gpu"], json({0, 0}));
+  EXPECT_EQ(result["tokens_per_gpu"], json({0, 0}));
+  EXPECT_EQ(result["replica_ids"], json::array());
+}
+
+TEST_F(CliRoute, TheSeedMovesRandomAlone) {
+  const std::string topk = "[[0], [0], [0], [0], [0], [0], [0], [0], [0], [0], [0], [0], [0], [0]]";
+  const auto ids = [&](const std::string& policy, const std::string& seed) {
+    auto line = arguments(topk, policy);
+    line.insert(line.end(), {"--seed", seed});
+    return json::parse(run_ok(line).out)["replica_ids"];
+  };
+  EXPECT_EQ(ids("random", "1"), ids("random", "1"));
+  EXPECT_NE(ids("random", "1"), ids("random", "18446744073709551615"));
+  EXPECT_EQ(ids("optimal", "1"), ids("optimal", "2"));
+}
+
+TEST_F(CliRoute, WithoutJsonATable) {
+  auto line = arguments("[[0, 1]]", "metro");
+  line.pop_back();
+  EXPECT_NE(run_ok(line).out.find("max activated"), std::string::npos);
+}
+
+TEST(Cli, BenchRouteRacesAllPolicies) {
+  const std::string out =
+      run_ok({"bench", "route", "--experts", "16", "--gpus", "4,2", "--tokens", "8", "--topk", "2",
+              "--rounds", "2", "--policy", "metro,optimal", "--json"})
+          .out;
+  const json result = json::parse(out);
+  expect_envelope(result, "bench route", "measured");
+  int hash_rows = 0;
+  for (const json& row : result["rows"]) {
+    EXPECT_GT(row["median_ns"].get<double>(), 0);
+    if (row["policy"] == "hash") {
+      ++hash_rows;
+      EXPECT_EQ(row["vs_hash"], 1.0);
+    }
+  }
+  EXPECT_EQ(hash_rows, 2);
+}
+
+TEST(Cli, BenchRouteOnATrace) {
+  const TemporaryFolder folder;
+  const std::string trace = folder.write_trace("t.npy");
+  const json result = json::parse(run_ok({"bench", "route", "--trace", trace, "--gpus", "2",
+                                          "--tokens", "16", "--rounds", "1", "--json"})
+                                      .out);
+  EXPECT_EQ(result["inputs"].size(), 2U);
+  EXPECT_EQ(result["rows"][0]["experts"], 8);
+  EXPECT_EQ(result["rows"][0]["topk"], 2);
+}
+
+}  // namespace
+}  // namespace metro::test

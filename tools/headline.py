@@ -1,0 +1,86 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Prints the headline table of a `metro compare --json` result.
+
+usage: headline.py RESULT.json GPUS REPLICATION TOKENS_PER_GPU,...
+
+One line per trace, placement and batch size at that point of the grid; then, over the whole grid, how
+often `optimal` needs more than no replication does.
+"""
+import json
+import pathlib
+import sys
+
+POLICIES = ["even", "hash", "home", "metro-paper", "metro", "optimal"]
+COLUMNS = ["placement", "tokens/GPU", "EPLB off", *POLICIES, "optimal/even", "optimal/off"]
+
+
+def table(rows):
+    """Text of lines of cells, every column as wide as its widest cell."""
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    return "\n".join(
+        "  ".join(cell.rjust(width) for cell, width in zip(row, widths)).rstrip() for row in rows
+    )
+
+
+def headline(rows):
+    """The table's text for the rows of one trace."""
+    lines = {}
+    for row in rows:
+        lines.setdefault((row["algorithm"], row["tokens_per_gpu"]), {})[row["policy"]] = row
+    cells = [COLUMNS]
+    for (algorithm, tokens), by_policy in lines.items():
+        best, off = by_policy["optimal"], by_policy["optimal"]["no_replication"]
+        numbers = [off, *(by_policy[policy]["max_activated"] for policy in POLICIES)]
+        ratios = [best["vs_even"], best["vs_no_replication"]]
+        cells.append(
+            [algorithm, str(tokens), *(f"{x:.2f}" for x in numbers), *(f"{x:.2f}" for x in ratios)]
+        )
+    return table(cells)
+
+
+def verdict(result, algorithm):
+    """One line: `optimal` on this placement against no replication, over the whole grid."""
+    rows = [
+        row
+        for row in result["rows"]
+        if row["policy"] == "optimal" and row["algorithm"] == algorithm and row["replication"] > 1
+    ]
+    layers = {trace["path"]: trace["layers"] for trace in result["traces"]}
+    batches = sum(result["batches"] * layers[row["trace"]] for row in rows)
+    worse = sum(row["worse_than_none"] for row in rows)
+    ratios = [row["vs_no_replication"] for row in rows]
+    return (
+        f"optimal on {algorithm}: {min(ratios):.2f} to {max(ratios):.2f} of EPLB off over the grid; "
+        f"above it in {worse:,} of {batches:,} cases (batch x layer)"
+    )
+
+
+def main(path, gpus, replication, tokens):
+    result = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+    print(
+        f"Activated experts on the busiest GPU (mean over layers and {result['batches']} batches), "
+        f"EP {gpus}, {replication:g}x replicas; {result['evidence']}.\n"
+        "EPLB off: no replicas. Fewer is faster where decode is bound by reading expert weights."
+    )
+    for trace in result["traces"]:
+        rows = [
+            row
+            for row in result["rows"]
+            if row["trace"] == trace["path"]
+            and row["gpus"] == gpus
+            and row["replication"] == replication
+            and row["tokens_per_gpu"] in tokens
+        ]
+        name = pathlib.Path(trace["path"]).stem
+        print(f"\n{name}: {trace['num_experts']} experts, top-{trace['topk']}")
+        print(headline(rows))
+    print()
+    for algorithm in dict.fromkeys(row["algorithm"] for row in result["rows"]):
+        print(verdict(result, algorithm))
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 5:
+        sys.exit(__doc__)
+    main(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), set(map(int, sys.argv[4].split(","))))
