@@ -150,7 +150,7 @@ TEST(CliTrace, ConvertsRawCsvAndBareNpy) {
 }
 
 TEST(CliTrace, FaultsOfTheCommandLine) {
-  expect_fault({"trace"}, 2, {"subcommand"});
+  expect_fault({"trace"}, 2, {"one of info, convert, generate"});
   expect_fault({"trace", "nonsense"}, 2, {"nonsense"});
   expect_fault({"trace", "info"}, 2, {"FILE"});
   expect_fault({"trace", "generate", "-o", "x.npy"}, 2, {"--profile", "--fit"});
