@@ -9,6 +9,9 @@
 #include <string_view>
 #include <vector>
 
+#if METRO_HAVE_CUDA
+#include "bench_cuda.hpp"
+#endif
 #include "command.hpp"
 #include "metro/batches.hpp"
 #include "metro/compare.hpp"
@@ -44,6 +47,7 @@ struct BenchRouteOptions : CommonOptions {
   std::string algorithm = "eplb";
   std::filesystem::path trace;
   std::string device = "cpu";
+  bool exchange = false;
   int rounds = 100;
 };
 
@@ -124,7 +128,12 @@ double time_of(const std::vector<Contender>& contenders, std::string_view name) 
 
 void run(BenchRouteOptions options) {
   if (options.device == "cuda") {
+#if METRO_HAVE_CUDA
+    bench_route_cuda({options.algorithm, options.seed, options.exchange, options.json});
+    return;
+#else
     throw Error(ErrorCode::kDevice, "--device is cuda, but this build has no CUDA router, use cpu");
+#endif
   }
   if (std::ranges::find(options.policies, "hash") == options.policies.end()) {
     options.policies.emplace_back("hash");  // what the others are compared with
@@ -200,6 +209,8 @@ void add_bench_route(CLI::App& bench) {
       ->excludes(topk);
   add_name(*command, "--device", options->device, std::array<std::string_view, 2>{"cpu", "cuda"},
            "Where to route (default cpu)");
+  command->add_flag("--exchange", options->exchange,
+                    "Also time ranks that exchange what they activate (--device cuda)");
   add_int(*command, "--rounds", options->rounds, {.min = 1, .max = 1'000'000},
           "Timed calls per batch and policy (default 100)");
   command->footer("Example: metro bench route --gpus 8,16,32 --tokens 32,256 --json");

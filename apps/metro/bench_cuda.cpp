@@ -7,11 +7,11 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <functional>
 #include <memory>
 #include <vector>
 
 #include "bench_cuda_kernels.hpp"
+#include "bench_cuda_timer.hpp"
 #include "core/replica_index.hpp"
 #include "cuda/check.hpp"
 #include "cuda/device_memory.hpp"
@@ -26,9 +26,7 @@
 namespace metro::cli {
 namespace {
 
-constexpr int kInputs = 16;    // batches that take turns
-constexpr int kCalls = 64;     // per graph
-constexpr int kReplays = 101;  // the median is reported
+constexpr int kInputs = 16;  // batches that take turns
 
 struct Shape {
   int experts;
@@ -58,86 +56,6 @@ struct Row {
 };
 
 std::size_t at(int index) noexcept { return static_cast<std::size_t>(index); }
-
-class Stream {
- public:
-  Stream() { METRO_CUDA_CHECK(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking)); }
-  ~Stream() { cudaStreamDestroy(stream_); }
-  Stream(const Stream&) = delete;
-  Stream& operator=(const Stream&) = delete;
-  [[nodiscard]] cudaStream_t get() const noexcept { return stream_; }
-
- private:
-  cudaStream_t stream_ = nullptr;
-};
-
-class Event {
- public:
-  Event() { METRO_CUDA_CHECK(cudaEventCreate(&event_)); }
-  ~Event() { cudaEventDestroy(event_); }
-  Event(const Event&) = delete;
-  Event& operator=(const Event&) = delete;
-  void record(const Stream& stream) const {
-    METRO_CUDA_CHECK(cudaEventRecord(event_, stream.get()));
-  }
-  [[nodiscard]] double us_since(const Event& begin) const {
-    float ms = 0;
-    METRO_CUDA_CHECK(cudaEventSynchronize(event_));
-    METRO_CUDA_CHECK(cudaEventElapsedTime(&ms, begin.event_, event_));
-    return 1000.0 * static_cast<double>(ms);
-  }
-
- private:
-  cudaEvent_t event_ = nullptr;
-};
-
-/// Enqueues call number i of something to be timed.
-using Call = std::function<void(int, cudaStream_t)>;
-
-struct DestroyGraph {
-  void operator()(cudaGraphExec_t graph) const noexcept { cudaGraphExecDestroy(graph); }
-};
-using Graph = std::unique_ptr<std::remove_pointer_t<cudaGraphExec_t>, DestroyGraph>;
-
-Graph capture(const Call& call, const Stream& stream) {
-  METRO_CUDA_CHECK(cudaStreamBeginCapture(stream.get(), cudaStreamCaptureModeThreadLocal));
-  for (int i = 0; i < kCalls; ++i) call(i % kInputs, stream.get());
-  cudaGraph_t graph = nullptr;
-  METRO_CUDA_CHECK(cudaStreamEndCapture(stream.get(), &graph));
-  cudaGraphExec_t executable = nullptr;
-  METRO_CUDA_CHECK(cudaGraphInstantiate(&executable, graph, 0));
-  METRO_CUDA_CHECK(cudaGraphDestroy(graph));
-  return Graph(executable);
-}
-
-double median(std::vector<double> values) {
-  std::ranges::nth_element(values, values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2));
-  return values[values.size() / 2];
-}
-
-/// Median time of a call. One call per stream at once, if there are several: ranks that exchange.
-double time_us(const std::vector<Call>& calls) {
-  std::vector<std::unique_ptr<Stream>> streams;
-  std::vector<Graph> graphs;
-  for (const Call& call : calls) {
-    streams.push_back(std::make_unique<Stream>());
-    graphs.push_back(capture(call, *streams.back()));
-  }
-  const Event begin;
-  const Event end;
-  std::vector<double> times;
-  for (int replay = -5; replay < kReplays; ++replay) {
-    begin.record(*streams[0]);
-    for (std::size_t r = 0; r < graphs.size(); ++r) {
-      METRO_CUDA_CHECK(cudaGraphLaunch(graphs[r].get(), streams[r]->get()));
-    }
-    end.record(*streams[0]);
-    const double us = end.us_since(begin) / kCalls;
-    for (const auto& stream : streams) METRO_CUDA_CHECK(cudaStreamSynchronize(stream->get()));
-    if (replay >= 0) times.push_back(us);
-  }
-  return median(times);
-}
 
 template <typename T>
 cuda::DeviceArray<T> upload(const std::vector<T>& values) {
@@ -202,7 +120,7 @@ class Case {
   }
 
   Row& add(std::vector<Row>& rows, const std::string& kernel, const Call& call) {
-    rows.push_back({shape_, input_, kernel, time_us({call})});
+    rows.push_back({shape_, input_, kernel, time_us({call}, kInputs)});
     return rows.back();
   }
 
@@ -230,7 +148,7 @@ class Case {
     Row& row = add(rows, policy, [&](int i, cudaStream_t stream) {
       router.route(0, ids(i), shape_.tokens, replicas(i), stream);
     });
-    const Stream stream;
+    const BenchStream stream;
     for (int i = 0; i < kInputs; ++i) {
       cuda::RouteExtras extras;
       extras.max_activated = counts_.get() + i;
@@ -313,8 +231,8 @@ class Case {
         routers[at(r)].route(0, ids(i) + offset, tokens, replicas(i) + offset, stream, extras);
       });
     }
-    rows.push_back(
-        {shape_, input_, fmt::format("optimal, exchange of {} on one GPU", ranks), time_us(calls)});
+    rows.push_back({shape_, input_, fmt::format("optimal, exchange of {} on one GPU", ranks),
+                    time_us(calls, kInputs)});
     const auto counters = exchanges[0]->counters();
     if (counters.timeouts > 0)
       rows.back().kernel += fmt::format(" ({} time-outs)", counters.timeouts);

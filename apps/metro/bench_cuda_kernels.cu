@@ -70,7 +70,7 @@ bool launch_without_solving(const cuda::ActiveParams& params, cudaStream_t strea
   cuda::Kernel kernel = cuda::active_kernel(cuda::DevicePolicy::kOptimal, layout, few ? 1 : 4);
   kernel.function = few ? reinterpret_cast<const void*>(&cuda::active_kernel_of<KeepBase, 8, 1, 1>)
                         : reinterpret_cast<const void*>(&cuda::active_kernel_of<KeepBase, 8, 1, 4>);
-  const int threads = few ? std::clamp((params.batch.num_ids / 4 + 31) / 32 * 32, 256, 1024) : 1024;
+  const int threads = std::clamp((params.batch.num_ids / (few ? 4 : 16) + 31) / 32 * 32, 256, 1024);
   cuda::launch(cuda::prepared(kernel), {1, threads, false}, params, stream);
   return true;
 }

@@ -22,8 +22,8 @@ struct LayerPlacement {
   int num_gpus = 0;
   std::vector<std::int32_t> replica_to_expert;  ///< [replicas]
   std::vector<std::int32_t> replica_to_gpu;     ///< [replicas]
-  std::vector<std::int32_t> home;               ///< [experts] slot; empty: each expert's first replica
-  std::vector<double> shares;                   ///< [replicas] weight >= 0; empty: equal
+  std::vector<std::int32_t> home;  ///< [experts] slot; empty: each expert's first replica
+  std::vector<double> shares;      ///< [replicas] weight >= 0; empty: equal
 
   [[nodiscard]] int num_replicas() const noexcept {
     return static_cast<int>(replica_to_expert.size());

@@ -33,8 +33,8 @@ class RoutingPolicy {
 /// One row of the table of policies.
 struct PolicyInfo {
   std::string_view name;
-  std::string_view summary;    ///< one line, for help texts
-  bool single_replica = false; ///< each active expert is served by one replica
+  std::string_view summary;     ///< one line, for help texts
+  bool single_replica = false;  ///< each active expert is served by one replica
   std::unique_ptr<RoutingPolicy> (*make)(const LayerPlacement&, const RouteOptions&);
 };
 
@@ -56,7 +56,8 @@ class Router {
  public:
   /// Throws Error{kInput} for an invalid placement, Error{kUsage} for an unknown policy or a number
   /// of nodes that does not divide the GPUs.
-  Router(const LayerPlacement& placement, std::string_view policy, const RouteOptions& options = {});
+  Router(const LayerPlacement& placement, std::string_view policy,
+         const RouteOptions& options = {});
 
   /// Writes the replica (slot) of each (token, k). An id of -1, or any id that is not an expert,
   /// becomes -1. May be called in place. `replica_ids` is as long as `topk.ids`.

@@ -17,7 +17,8 @@ struct TraceInfo {
   int num_experts = 0;
   std::string model;
   std::string phase;  ///< "decode", "prefill" or "mixed"
-  std::vector<std::int64_t> sequence_lengths;  ///< tokens are concatenated sequences; sums to tokens
+  std::vector<std::int64_t>
+      sequence_lengths;  ///< tokens are concatenated sequences; sums to tokens
   std::string source;
   std::string licence;
 };
@@ -42,7 +43,8 @@ class RoutingTrace {
   [[nodiscard]] std::int32_t id(std::int64_t token, int layer, int k) const noexcept;
 
   /// Copies the ids of the given tokens in one layer to `out` [rows.size()][topk].
-  void gather(std::span<const std::int64_t> rows, int layer, std::span<std::int32_t> out) const noexcept;
+  void gather(std::span<const std::int64_t> rows, int layer,
+              std::span<std::int32_t> out) const noexcept;
 
   /// Tokens per (layer, expert) over tokens [begin, end). Masked ids count nowhere.
   [[nodiscard]] Loads loads(std::int64_t begin, std::int64_t end) const;

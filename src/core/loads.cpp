@@ -13,8 +13,9 @@ void Loads::validate() const {
   const auto width = static_cast<std::size_t>(num_experts);
   if (num_layers < 1 || num_experts < 1 ||
       tokens.size() != static_cast<std::size_t>(num_layers) * width) {
-    throw Error(ErrorCode::kInput, fmt::format("loads have {} entries, must be {} layers x {} experts",
-                                               tokens.size(), num_layers, num_experts));
+    throw Error(ErrorCode::kInput,
+                fmt::format("loads have {} entries, must be {} layers x {} experts", tokens.size(),
+                            num_layers, num_experts));
   }
   for (std::size_t i = 0; i < tokens.size(); ++i) {
     if (!std::isfinite(tokens[i]) || tokens[i] < 0) {

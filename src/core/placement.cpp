@@ -56,7 +56,8 @@ void LayerPlacement::validate() const {
       check_range("home", e, home[e], num_replicas());
       const std::int32_t held = replica_to_expert[static_cast<std::size_t>(home[e])];
       if (held != static_cast<std::int32_t>(e)) {
-        fail(fmt::format("home[{}] is slot {}, which holds expert {}, not {}", e, home[e], held, e));
+        fail(
+            fmt::format("home[{}] is slot {}, which holds expert {}, not {}", e, home[e], held, e));
       }
     }
   }

@@ -53,8 +53,8 @@ class ReplicaIndex {
   std::vector<std::int32_t> replicas_;         // [replicas]
   std::vector<std::int32_t> candidate_begin_;  // [experts + 1]
   std::vector<Candidate> candidates_;
-  std::vector<std::int32_t> home_;             // [experts]
-  std::vector<std::int32_t> replica_to_gpu_;   // [replicas]
+  std::vector<std::int32_t> home_;            // [experts]
+  std::vector<std::int32_t> replica_to_gpu_;  // [replicas]
 };
 
 }  // namespace metro

@@ -15,7 +15,8 @@ namespace metro {
 }
 
 /// `random_bits` scaled to [0, bound) without division; the bias is below bound / 2^32.
-[[nodiscard]] constexpr std::uint32_t scale_to(std::uint64_t random_bits, std::uint32_t bound) noexcept {
+[[nodiscard]] constexpr std::uint32_t scale_to(std::uint64_t random_bits,
+                                               std::uint32_t bound) noexcept {
   return static_cast<std::uint32_t>(((random_bits >> 32) * bound) >> 32);
 }
 

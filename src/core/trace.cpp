@@ -62,8 +62,8 @@ RoutingTrace::RoutingTrace(std::shared_ptr<const void> storage, const std::byte*
                 fmt::format("ids of {} bytes, must be 1, 2, 4 or 8", bytes_per_id));
   }
   if (info_.num_experts < 1 || info_.num_experts > kMaxExperts) {
-    throw Error(ErrorCode::kInput, fmt::format("num_experts is {}, must be 1..{}",
-                                               info_.num_experts, kMaxExperts));
+    throw Error(ErrorCode::kInput,
+                fmt::format("num_experts is {}, must be 1..{}", info_.num_experts, kMaxExperts));
   }
   std::int64_t sum = 0;
   for (std::size_t i = 0; i < info_.sequence_lengths.size(); ++i) {
@@ -76,8 +76,9 @@ RoutingTrace::RoutingTrace(std::shared_ptr<const void> storage, const std::byte*
     sum += length;
   }
   if (sum != num_tokens) {
-    throw Error(ErrorCode::kInput, fmt::format("sequence_lengths sum to {}, the trace has {} tokens",
-                                               sum, num_tokens));
+    throw Error(
+        ErrorCode::kInput,
+        fmt::format("sequence_lengths sum to {}, the trace has {} tokens", sum, num_tokens));
   }
 }
 
@@ -103,7 +104,8 @@ Loads RoutingTrace::loads(std::int64_t begin, std::int64_t end) const {
       for (int k = 0; k < topk_; ++k) {
         const std::int32_t expert = id(token, layer, k);
         if (expert < 0) continue;
-        loads.tokens[static_cast<std::size_t>(layer) * width + static_cast<std::size_t>(expert)] += 1;
+        loads.tokens[static_cast<std::size_t>(layer) * width + static_cast<std::size_t>(expert)] +=
+            1;
       }
     }
   }
@@ -128,7 +130,8 @@ void RoutingTrace::validate_ids() const {
 RoutingTrace make_trace(std::vector<std::uint16_t> ids, std::int64_t num_tokens, int num_layers,
                         int topk, TraceInfo info) {
   const std::size_t expected = static_cast<std::size_t>(num_tokens) *
-                               static_cast<std::size_t>(num_layers) * static_cast<std::size_t>(topk);
+                               static_cast<std::size_t>(num_layers) *
+                               static_cast<std::size_t>(topk);
   if (ids.size() != expected) {
     throw Error(ErrorCode::kInput, fmt::format("{} ids, must be {} tokens x {} layers x {}",
                                                ids.size(), num_tokens, num_layers, topk));

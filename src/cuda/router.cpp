@@ -205,7 +205,7 @@ void Router::Impl::route_active(const TableView& table, const Batch& batch, Coun
   const Kernel& kernel = few ? active_[0] : active_[1];
   const int ids_per_thread = few ? 4 : 16;
   const int wanted = divide_up(divide_up(batch.num_ids, ids_per_thread), 32) * 32;
-  const int threads = few ? std::clamp(wanted, kMinActiveThreads, max_threads) : max_threads;
+  const int threads = std::clamp(wanted, kMinActiveThreads, max_threads);
   const int blocks = std::max(1, divide_up(batch.num_ids, ids_per_thread * threads));
 
   Exchange* exchange = extras.exchange;

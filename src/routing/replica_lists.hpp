@@ -22,8 +22,8 @@ class ReplicaLists {
     const ReplicaIndex index(placement);
     for (int e = 0; e < index.num_experts(); ++e) {
       const auto replicas = index.replicas(e);
-      lists_.push_back({static_cast<std::uint32_t>(slots_.size()),
-                        static_cast<std::uint32_t>(replicas.size())});
+      lists_.push_back(
+          {static_cast<std::uint32_t>(slots_.size()), static_cast<std::uint32_t>(replicas.size())});
       slots_.insert(slots_.end(), replicas.begin(), replicas.end());
     }
     lists_.push_back({static_cast<std::uint32_t>(slots_.size()), 1});

@@ -24,7 +24,8 @@ class RoundRobinPolicy final : public RoutingPolicy {
       for (int k = 0; k < topk.topk; ++k, ++i) {
         const ReplicaLists::List list = lists_.of(topk.ids[i]);
         std::uint32_t& seen = seen_[table_index(topk.ids[i], lists_.num_experts())];
-        replica_ids[i] = lists_.slot(list, (seen++ + static_cast<std::uint32_t>(rank)) % list.count);
+        replica_ids[i] =
+            lists_.slot(list, (seen++ + static_cast<std::uint32_t>(rank)) % list.count);
       }
     }
   }

@@ -23,7 +23,8 @@ class StaticPolicy final : public RoutingPolicy {
   }
 
  private:
-  /// The replica on the rank's own GPU, else the lowest one on its node, else one by row and expert.
+  /// The replica on the rank's own GPU, else the lowest one on its node, else one by row and
+  /// expert.
   [[nodiscard]] std::int32_t nearest(int expert, int row, int rank) const noexcept {
     const auto candidates = index_.candidates(expert);
     const Candidate* on_node = nullptr;

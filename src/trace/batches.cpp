@@ -21,14 +21,14 @@ DecodeBatches::DecodeBatches(const RoutingTrace& trace, std::int64_t begin, std:
     const std::int64_t to = std::min(first + length, end);
     first += length;
     if (from < to) {
-      sequences_.push_back({static_cast<std::size_t>(from - begin),
-                            static_cast<std::size_t>(to - begin)});
+      sequences_.push_back(
+          {static_cast<std::size_t>(from - begin), static_cast<std::size_t>(to - begin)});
     }
   }
 }
 
 std::span<const std::int64_t> DecodeBatches::draw(std::int64_t num_tokens, std::uint64_t seed,
-                                                 std::uint64_t batch) {
+                                                  std::uint64_t batch) {
   if (num_tokens > capacity()) {
     throw Error(ErrorCode::kInfeasible,
                 fmt::format("a batch of {} tokens, but this part of the trace has {}", num_tokens,

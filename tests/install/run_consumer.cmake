@@ -23,7 +23,7 @@ endforeach()
 
 run(${CMAKE_COMMAND} -S ${source_dir} -B ${work_dir}/build -G ${generator}
   -DCMAKE_CXX_COMPILER=${compiler} -DCMAKE_PREFIX_PATH=${work_dir}/prefix
-  -DCMAKE_FIND_USE_PACKAGE_REGISTRY=OFF)
+  -DCMAKE_FIND_USE_PACKAGE_REGISTRY=OFF -DEXPECT_CUDA=${expect_cuda})
 run(${CMAKE_COMMAND} --build ${work_dir}/build)
-run(${work_dir}/build/consumer)
+run(${CMAKE_CTEST_COMMAND} --test-dir ${work_dir}/build --output-on-failure --no-tests=error)
 run(${work_dir}/prefix/bin/metro --version)

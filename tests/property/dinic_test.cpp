@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // The rival that the benchmark races is right too.
+#include "dinic.hpp"
+
 #include <gtest/gtest.h>
 
-#include "dinic.hpp"
 #include "metro/metrics.hpp"
 #include "support/random_instance.hpp"
 

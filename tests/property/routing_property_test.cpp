@@ -29,7 +29,8 @@ int max_activated(const test::Instance& instance, std::string_view policy) {
 
 class EveryPolicy : public testing::TestWithParam<PolicyInfo> {};
 
-INSTANTIATE_TEST_SUITE_P(Routing, EveryPolicy, testing::ValuesIn(policies().begin(), policies().end()),
+INSTANTIATE_TEST_SUITE_P(Routing, EveryPolicy,
+                         testing::ValuesIn(policies().begin(), policies().end()),
                          [](const auto& test) {
                            std::string name(test.param.name);
                            std::ranges::replace(name, '-', '_');

@@ -25,7 +25,8 @@ struct Instance {
   TopkBatch topk;
 };
 
-/// Any well-formed layer: uneven slots, empty GPUs, several copies on one GPU, one to many replicas.
+/// Any well-formed layer: uneven slots, empty GPUs, several copies on one GPU, one to many
+/// replicas.
 inline LayerPlacement random_placement(Rng& rng, int num_experts, int num_gpus) {
   LayerPlacement placement{num_experts, num_gpus, {}, {}, {}, {}};
   const auto extra = rng.below(static_cast<std::uint32_t>(2 * num_experts) + 1);
@@ -35,7 +36,8 @@ inline LayerPlacement random_placement(Rng& rng, int num_experts, int num_gpus) 
   std::vector<std::int32_t> experts(static_cast<std::size_t>(num_experts));
   std::iota(experts.begin(), experts.end(), 0);
   for (std::uint32_t i = 0; i < extra; ++i) {
-    experts.push_back(static_cast<std::int32_t>(rng.below(static_cast<std::uint32_t>(num_experts))));
+    experts.push_back(
+        static_cast<std::int32_t>(rng.below(static_cast<std::uint32_t>(num_experts))));
   }
   rng.shuffle(experts);
   placement.replica_to_expert = experts;
@@ -52,7 +54,8 @@ inline LayerPlacement random_placement(Rng& rng, int num_experts, int num_gpus) 
     }
   }
   if (rng.below(2) == 0) {
-    for (std::size_t i = 0; i < experts.size(); ++i) placement.shares.push_back(0.01 + rng.uniform());
+    for (std::size_t i = 0; i < experts.size(); ++i)
+      placement.shares.push_back(0.01 + rng.uniform());
   }
   return placement;
 }

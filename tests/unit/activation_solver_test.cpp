@@ -22,7 +22,8 @@ TEST(ActivationSolver, StartsFromABalancedBase) {
 
 TEST(ActivationSolver, FindsPathsOverSeveralGpus) {
   // A chain: expert i may go to GPU i or i + 1, and two more experts crowd GPU 0.
-  const LayerPlacement chain{6, 4, {0, 0, 1, 1, 2, 2, 3, 4, 5}, {0, 1, 1, 2, 2, 3, 0, 0, 0}, {}, {}};
+  const LayerPlacement chain{6,  4, {0, 0, 1, 1, 2, 2, 3, 4, 5}, {0, 1, 1, 2, 2, 3, 0, 0, 0},
+                             {}, {}};
   ActivationSolver solver{ReplicaIndex(chain)};
   std::vector<std::int32_t> slots(6);
   EXPECT_EQ(solver.solve(std::vector<std::uint8_t>{1, 1, 1, 1, 0, 0}, slots), 1);
@@ -39,7 +40,8 @@ TEST(ActivationSolver, RaisesTheBoundWhereNoPathIsLeft) {
   EXPECT_EQ(solver.solve(std::vector<std::uint8_t>{1, 1, 1, 0}, slots), 2);
 }
 
-// What `solve` returns is what its slots say, for inactive experts too; solving again starts afresh.
+// What `solve` returns is what its slots say, for inactive experts too; solving again starts
+// afresh.
 TEST(ActivationSolver, ReturnsTheMaximumOfItsSlots) {
   for (std::uint64_t seed = 0; seed < 2000; ++seed) {
     const test::Instance instance = test::random_instance(seed);

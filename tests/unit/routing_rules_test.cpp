@@ -50,7 +50,8 @@ TEST(RoutingRules, RoundRobinCountsWithinTheSourceRank) {
 TEST(RoutingRules, StaticPrefersTheNearest) {
   // Ranks 0..3 for rows 0..3. Expert 0 is on GPUs 0, 1, 2; rank 3 has none.
   EXPECT_EQ(route(small_layer(), "static", {0, 0, 0, 0}, 1), (Ids{0, 2, 5, 0}));
-  // With two nodes rank 3 shares its node with GPU 2; expert 1 is on the other: (row + expert) mod 2.
+  // With two nodes rank 3 shares its node with GPU 2; expert 1 is on the other: (row + expert)
+  // mod 2.
   EXPECT_EQ(route(small_layer(), "static", {0, 0, 0, 0}, 1, {.num_nodes = 2}), (Ids{0, 2, 5, 5}));
   EXPECT_EQ(route(small_layer(), "static", {1, 1, 1, 1}, 1, {.num_nodes = 2}), (Ids{1, 3, 3, 1}));
 }
@@ -134,9 +135,10 @@ std::string error_of(const LayerPlacement& placement, std::string_view policy,
 }
 
 TEST(Router, NamesWhatIsWrong) {
-  EXPECT_EQ(error_of(small_layer(), "metroo", {}),
-            "unknown policy 'metroo', known: even, hash, round-robin, random, static, single, home, "
-            "shares, metro-paper, metro, optimal");
+  EXPECT_EQ(
+      error_of(small_layer(), "metroo", {}),
+      "unknown policy 'metroo', known: even, hash, round-robin, random, static, single, home, "
+      "shares, metro-paper, metro, optimal");
   EXPECT_EQ(error_of(small_layer(), "static", {.num_nodes = 3}), "3 nodes do not divide 4 GPUs");
   LayerPlacement bad = small_layer();
   bad.replica_to_gpu[2] = 9;

@@ -4,6 +4,7 @@
 #include <iostream>
 #include <metro/error.hpp>
 #include <metro/io.hpp>
+#include <metro/loads.hpp>
 #include <metro/metrics.hpp>
 #include <metro/placement.hpp>
 #include <metro/placer.hpp>
