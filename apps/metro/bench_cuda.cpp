@@ -177,7 +177,7 @@ class Case {
     add(rows, "optimal, token counts", [&](int i, cudaStream_t stream) {
       cuda::RouteExtras extras;
       extras.max_activated = counts_.get() + i;
-      extras.tokens_per_replica = counts_.get() + 2 * kInputs;
+      extras.tokens_per_replica = counts_.get() + std::size_t{2} * kInputs;
       extras.accumulate_tokens = true;
       router.route(0, ids(i), shape_.tokens, replicas(i), stream, extras);
     });

@@ -7,6 +7,7 @@
 #include <array>
 #include <numeric>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/replica_index.hpp"
@@ -70,7 +71,7 @@ void write_order(const ReplicaIndex& index, DevicePolicy policy, const TableLayo
   std::vector<std::int32_t> order(at(index.num_experts()));
   std::iota(order.begin(), order.end(), 0);
   if (policy == DevicePolicy::kMetro) {
-    std::ranges::stable_sort(order, {}, [&](int e) { return index.candidates(e).size(); });
+    std::ranges::sort(order, {}, [&](int e) { return std::pair(index.candidates(e).size(), e); });
   }
   for (int i = 0; i < index.num_experts(); ++i) {
     const int expert = order[at(i)];

@@ -93,8 +93,10 @@ void PeerExchange::connect(std::span<const PeerHandle> handles) {
     }
     buffers.push_back(static_cast<std::uint64_t*>(pointer));
   }
-  METRO_CUDA_CHECK(cudaMemcpy(impl_->buffers.get(), buffers.data(),
-                              buffers.size() * sizeof(buffers[0]), cudaMemcpyHostToDevice));
+  void* const table = static_cast<void*>(impl_->buffers.get());
+  const void* const filled = static_cast<const void*>(buffers.data());
+  METRO_CUDA_CHECK(
+      cudaMemcpy(table, filled, buffers.size() * sizeof(buffers[0]), cudaMemcpyHostToDevice));
 }
 
 const PeerView* PeerExchange::peers() const { return &impl_->view; }

@@ -45,7 +45,7 @@ struct RouteExtras {
 ///     metro::cuda::Router router(placement, {.max_tokens = 256, .topk = 8});
 ///     router.route(layer, topk_ids, num_tokens, replica_ids, stream);
 ///
-/// `route` only enqueues kernels (one, up to 16,384 ids): no synchronisation, no allocation, launch
+/// `route` only enqueues kernels (one, up to 8,192 ids): no synchronisation, no allocation, launch
 /// shapes that depend on `num_tokens` alone, so it can be captured in a CUDA graph; pointers stay
 /// valid for the router's life. Calls share a workspace: order them in one stream (or by events).
 /// Up to 1,024 experts, 64 GPUs, 8,192 replicas a layer. Belongs to the device that is current when
