@@ -11,7 +11,7 @@ build=$1
 out=$(mktemp)
 trap 'rm -f "$out"' EXIT
 status=0
-for case in "256 41000" "32 16500"; do
+for case in "256 32700" "32 15700"; do
   read -r tokens ceiling <<<"$case"
   valgrind --tool=callgrind --callgrind-out-file="$out" --toggle-collect='*OptimalPolicy::route*' \
     "$build/bench/count_optimal" "$tokens" 2>/dev/null >/dev/null

@@ -30,6 +30,7 @@ ActivationSolver::ActivationSolver(const ReplicaIndex& index)
     const auto begin = static_cast<std::int32_t>(candidates_.size());
     candidates_.insert(candidates_.end(), candidates.begin(), candidates.end());
     const auto end = static_cast<std::int32_t>(candidates_.size());
+    expert_of_.resize(candidates_.size(), e);
     for (const Candidate& candidate : candidates) {
       hosted[at(candidate.gpu)].push_back({e, begin, end});
     }
@@ -107,6 +108,7 @@ int ActivationSolver::solve(std::span<const std::uint8_t> active,
 
 int ActivationSolver::relieve(int gpu, int bound, std::span<std::int32_t> slots) noexcept {
   while (load_[at(gpu)] > bound) {
+    if (move_directly(gpu, bound, slots)) continue;
     const int target = find_path(gpu, bound);
     if (target >= 0) {
       move_along(gpu, target, slots);
@@ -115,6 +117,34 @@ int ActivationSolver::relieve(int gpu, int bound, std::span<std::int32_t> slots)
     }
   }
   return bound;
+}
+
+/// The first level of `find_path`, which nearly always suffices, as one minimum without branches:
+/// which experts are here, and which GPUs have room, is in no pattern that could be predicted.
+bool ActivationSolver::move_directly(int from, int bound, std::span<std::int32_t> slots) noexcept {
+  constexpr int kGpuShift = 24;  // below it an index into candidates_, above the load
+  constexpr int kLoadShift = 44;
+  static_assert(kMaxReplicas < 1 << kGpuShift && kMaxGpus <= 1 << (kLoadShift - kGpuShift));
+  std::uint64_t best = ~std::uint64_t{0};
+  for (std::int32_t h = hosted_begin_[at(from)]; h < hosted_begin_[at(from) + 1]; ++h) {
+    const Hosted& hosted = hosted_[at(h)];
+    const std::uint64_t elsewhere = gpus_[at(hosted.expert)] == from ? 0 : ~std::uint64_t{0};
+    for (std::int32_t c = hosted.candidates_begin; c < hosted.candidates_end; ++c) {
+      const std::int32_t gpu = candidates_[at(c)].gpu;
+      const std::uint64_t key = static_cast<std::uint64_t>(load_[at(gpu)]) << kLoadShift |
+                                static_cast<std::uint64_t>(gpu) << kGpuShift |
+                                static_cast<std::uint64_t>(c);
+      best = std::min(best, key | elsewhere);
+    }
+  }
+  if (best >> kLoadShift >= static_cast<std::uint64_t>(bound)) return false;
+  const std::size_t moved = best & ((std::uint64_t{1} << kGpuShift) - 1);
+  const Candidate& target = candidates_[moved];
+  --load_[at(from)];
+  ++load_[at(target.gpu)];
+  gpus_[at(expert_of_[moved])] = target.gpu;
+  slots[at(expert_of_[moved])] = target.slot;
+  return true;
 }
 
 int ActivationSolver::find_path(int from, int bound) noexcept {

@@ -51,6 +51,7 @@ class ActivationSolver {
 
   void set_base(std::vector<Candidate> base);
   int relieve(int gpu, int bound, std::span<std::int32_t> slots) noexcept;
+  bool move_directly(int from, int bound, std::span<std::int32_t> slots) noexcept;
   [[nodiscard]] int find_path(int from, int bound) noexcept;
   void move_along(int from, int target, std::span<std::int32_t> slots) noexcept;
   [[nodiscard]] int bound_of_visited() const noexcept;
@@ -62,7 +63,8 @@ class ActivationSolver {
   std::vector<std::int32_t> by_base_;       // experts by (base GPU, has a choice, id)
   std::vector<std::int32_t> fixed_begin_;   // [gpus + 1] into by_base_
   std::vector<std::int32_t> free_begin_;    // [gpus] into by_base_
-  std::vector<Candidate> candidates_;       // of the experts with a choice
+  std::vector<Candidate> candidates_;       // of the experts with a choice, by expert
+  std::vector<std::int32_t> expert_of_;     // [candidates_]
   std::vector<Hosted> hosted_;              // by GPU, then expert
   std::vector<std::int32_t> hosted_begin_;  // [gpus + 1]
   std::vector<std::uint8_t> has_choice_;    // [experts]

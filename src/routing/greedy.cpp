@@ -22,9 +22,9 @@ void GreedyPolicy::route(TopkView topk, std::span<std::int32_t> replica_ids) noe
   const auto active = flags_.mark(topk.ids);
   const auto slots = map_.slots();
   std::ranges::fill(load_, 0);
+  // No branch on whether an expert is active: about half are in light batches, in no pattern.
   for (const Visit& visit : visits_) {
     const auto expert = static_cast<std::size_t>(visit.expert);
-    if (active[expert] == 0) continue;
     const Candidate* best = &candidates_[static_cast<std::size_t>(visit.begin)];
     const Candidate* const end = candidates_.data() + visit.end;
     std::int32_t least = load_[static_cast<std::size_t>(best->gpu)];
@@ -33,7 +33,7 @@ void GreedyPolicy::route(TopkView topk, std::span<std::int32_t> replica_ids) noe
       best = load < least ? candidate : best;
       least = std::min(least, load);
     }
-    ++load_[static_cast<std::size_t>(best->gpu)];
+    load_[static_cast<std::size_t>(best->gpu)] = least + active[expert];
     slots[expert] = best->slot;
   }
   map_.apply(topk, replica_ids);
