@@ -17,11 +17,15 @@
 #include "cuda/device_memory.hpp"
 #include "cuda/layer_table.hpp"
 #include "metro/cuda/router.hpp"
+#include "metro/error.hpp"
 #include "metro/placer.hpp"
 #include "output.hpp"
 #include "replay/synthetic_batches.hpp"
 #include "report/result.hpp"
 #include "report/table.hpp"
+#if METRO_HAVE_NCCL
+#include "metro/cuda/nccl_exchange.hpp"
+#endif
 
 namespace metro::cli {
 namespace {
@@ -101,6 +105,9 @@ class Case {
     add_variants(rows);
     if (!exchange) return;
     for (const int ranks : {1, 2, 4, 8}) add_exchange(rows, ranks);
+#if METRO_HAVE_NCCL
+    add_nccl_exchange(rows);
+#endif
   }
 
  private:
@@ -237,6 +244,27 @@ class Case {
     if (counters.timeouts > 0)
       rows.back().kernel += fmt::format(" ({} time-outs)", counters.timeouts);
   }
+
+#if METRO_HAVE_NCCL
+  /// A world of one, as far as one process on one GPU can go: NCCL's fixed cost, no wire.
+  void add_nccl_exchange(std::vector<Row>& rows) {
+    ncclComm_t communicator = nullptr;
+    const int device = 0;
+    if (const ncclResult_t result = ncclCommInitAll(&communicator, 1, &device);
+        result != ncclSuccess) {
+      throw Error(ErrorCode::kDevice, fmt::format("NCCL: {}", ncclGetErrorString(result)));
+    }
+    const std::unique_ptr<ncclComm, decltype(&ncclCommDestroy)> owner(communicator,
+                                                                      ncclCommDestroy);
+    cuda::Router optimal = router("optimal");
+    cuda::NcclExchange exchange(communicator);
+    add(rows, "optimal, NCCL exchange, world of 1", [&](int i, cudaStream_t stream) {
+      cuda::RouteExtras extras;
+      extras.exchange = &exchange;
+      optimal.route(0, ids(i), shape_.tokens, replicas(i), stream, extras);
+    });
+  }
+#endif
 
   Shape shape_;
   std::string input_;
