@@ -12,7 +12,7 @@ import pathlib
 import sys
 
 POLICIES = ["even", "hash", "home", "metro-paper", "metro", "optimal"]
-COLUMNS = ["placement", "tokens/GPU", "EPLB off", *POLICIES, "optimal/even", "optimal/off"]
+COLUMNS = ["placement", "tokens/GPU", "EPLB off", *POLICIES, "moe-TP", "optimal/even", "optimal/off"]
 
 
 def table(rows):
@@ -32,6 +32,7 @@ def headline(rows):
     for (algorithm, tokens), by_policy in lines.items():
         best, off = by_policy["optimal"], by_policy["optimal"]["no_replication"]
         numbers = [off, *(by_policy[policy]["max_activated"] for policy in POLICIES)]
+        numbers.append(best["tensor_sharded"])
         ratios = [best["vs_even"], best["vs_no_replication"]]
         cells.append(
             [algorithm, str(tokens), *(f"{x:.2f}" for x in numbers), *(f"{x:.2f}" for x in ratios)]
@@ -61,7 +62,8 @@ def main(path, gpus, replication, tokens):
     print(
         f"Activated experts on the busiest GPU (mean over layers and {result['batches']} batches), "
         f"EP {gpus}, {replication:g}x replicas; {result['evidence']}.\n"
-        "EPLB off: no replicas. Fewer is faster where decode is bound by reading expert weights."
+        "EPLB off: no replicas. moe-TP: 1/G of every active expert on each GPU, in experts' worth of bytes.\n"
+        "Fewer is faster where decode is bound by reading expert weights."
     )
     for trace in result["traces"]:
         rows = [

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 #include <rapidcheck/gtest.h>
 
+#include <ostream>
 #include <set>
 #include <string>
 
@@ -13,6 +14,10 @@
 #include "support/random_instance.hpp"
 
 namespace metro {
+
+/// By name, where googletest would print the bytes.
+void PrintTo(const PolicyInfo& policy, std::ostream* out) { *out << policy.name; }
+
 namespace {
 
 std::vector<std::int32_t> route(const test::Instance& instance, std::string_view policy,
@@ -39,7 +44,7 @@ INSTANTIATE_TEST_SUITE_P(Routing, EveryPolicy,
 
 // Invariants 1 and 2: each (token, k) keeps its expert; masked ids pass through.
 TEST_P(EveryPolicy, ServesEveryAssignmentFromItsOwnExpert) {
-  rc::check([&](std::uint64_t seed) {
+  EXPECT_TRUE(rc::check([&](std::uint64_t seed) {
     const test::Instance instance = test::random_instance(seed);
     const auto ids = route(instance, GetParam().name);
     for (std::size_t i = 0; i < ids.size(); ++i) {
@@ -51,12 +56,12 @@ TEST_P(EveryPolicy, ServesEveryAssignmentFromItsOwnExpert) {
         RC_ASSERT(instance.placement.replica_to_expert[static_cast<std::size_t>(ids[i])] == expert);
       }
     }
-  });
+  }));
 }
 
 // Invariant 3, on one machine: a used router and a fresh one agree, in place or not.
 TEST_P(EveryPolicy, DependsOnNothingButItsInputs) {
-  rc::check([&](std::uint64_t seed) {
+  EXPECT_TRUE(rc::check([&](std::uint64_t seed) {
     const test::Instance instance = test::random_instance(seed);
     const auto expected = route(instance, GetParam().name);
     Rng rng(seed + 1);
@@ -67,7 +72,7 @@ TEST_P(EveryPolicy, DependsOnNothingButItsInputs) {
     std::vector<std::int32_t> ids = instance.topk.ids;
     router.route({ids, instance.topk.num_tokens, instance.topk.topk}, ids);
     RC_ASSERT(ids == expected);
-  });
+  }));
 }
 
 // Ids that are no expert never index a table.
@@ -83,7 +88,7 @@ TEST_P(EveryPolicy, MasksForeignIds) {
 // Invariant 5.
 TEST_P(EveryPolicy, SingleReplicaPoliciesActivateEachExpertOnce) {
   if (!GetParam().single_replica) GTEST_SKIP() << GetParam().name << " spreads experts by design";
-  rc::check([&](std::uint64_t seed) {
+  EXPECT_TRUE(rc::check([&](std::uint64_t seed) {
     const test::Instance instance = test::random_instance(seed);
     const auto ids = route(instance, GetParam().name);
     std::set<std::int32_t> slots(ids.begin(), ids.end());
@@ -91,20 +96,20 @@ TEST_P(EveryPolicy, SingleReplicaPoliciesActivateEachExpertOnce) {
     slots.erase(kMasked);
     experts.erase(kMasked);
     RC_ASSERT(slots.size() == experts.size());
-  });
+  }));
 }
 
 // Invariant 4, first half.
 TEST_P(EveryPolicy, IsNeverBelowOptimal) {
-  rc::check([&](std::uint64_t seed) {
+  EXPECT_TRUE(rc::check([&](std::uint64_t seed) {
     const test::Instance instance = test::random_instance(seed);
     RC_ASSERT(max_activated(instance, "optimal") <= max_activated(instance, GetParam().name));
-  });
+  }));
 }
 
 // Invariant 6.
 TEST(Routing, NeverLosesToNoReplicationUnderHomedPlacements) {
-  rc::check([](std::uint64_t seed) {
+  EXPECT_TRUE(rc::check([](std::uint64_t seed) {
     Rng rng(seed);
     const int num_gpus = 2 + static_cast<int>(rng.below(15));
     const int num_experts = num_gpus * (1 + static_cast<int>(rng.below(8))) -
@@ -123,7 +128,7 @@ TEST(Routing, NeverLosesToNoReplicationUnderHomedPlacements) {
     const int home = max_activated(instance, "home");
     RC_ASSERT(max_activated(instance, "optimal") <= home);
     RC_ASSERT(home <= (num_experts + num_gpus - 1) / num_gpus);
-  });
+  }));
 }
 
 }  // namespace
