@@ -11,12 +11,16 @@ import re
 import sys
 
 # Lowest first: a folder of src/ may include from itself and from those before it.
-LAYERS = ["core", "io", "placement", "routing", "trace", "replay", "report"]
+LAYERS = ["core", "io", "placement", "routing", "trace", "replay", "cost", "sim", "report"]
 # Beside the line: the folder and all that it may use.
-BESIDE = {"cuda": ["core", "io", "placement", "routing"]}
+BESIDE = {
+    "c": ["core", "io", "placement", "routing"],
+    "cuda": ["core", "io", "placement", "routing"],
+    "ep": ["core", "io", "placement", "routing", "trace", "replay", "cuda"],
+}
 # A public header belongs to the layer that has its .cpp; these have none of their name, and
 # include/metro/cuda/ is all cuda's.
-PUBLIC = {"error": "core", "io": "io", "convert": "io"}
+PUBLIC = {"error": "core", "io": "io", "convert": "io", "c": "c"}
 
 INCLUDE = re.compile(r'^\s*#\s*include\s*"([^"]+)"', re.MULTILINE)
 SUFFIXES = {".hpp", ".cpp", ".cuh", ".cu", ".h"}

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Installs from Debian what is missing: tools/install_deps.sh [build] [ci] [page]
+# Installs from Debian what is missing: tools/install_deps.sh [build] [python] [ci] [page]
 # What is there already is left alone, so a second run is instant and needs no network.
 set -euo pipefail
 
@@ -11,13 +11,16 @@ for group in "${@:-build}"; do
   case $group in
     build) # the program and its tests
       packages+=(g++ cmake ninja-build ccache python3 libcli11-dev nlohmann-json3-dev libfmt-dev
-        libjs-chart.js libgtest-dev libgmock-dev libbenchmark-dev librapidcheck-dev liblemon-dev) ;;
+        libjs-chart.js libgtest-dev libgmock-dev libbenchmark-dev librapidcheck-dev liblemon-dev
+        libopenblas-dev libdnnl-dev libopenmpi-dev openmpi-bin) ;;
+    python) # the wheel; the rest of it comes from PyPI
+      packages+=(python3-dev python3-venv) ;;
     ci) # what .ci/run needs besides
       packages+=(clang-19 clang-tidy-19 clang-format-19 libclang-rt-19-dev valgrind) ;;
     page) # a browser to open the report page in
       packages+=(chromium) ;;
     *)
-      echo "install_deps: unknown group '$group': give build, ci or page" >&2
+      echo "install_deps: unknown group '$group': give build, python, ci or page" >&2
       exit 2 ;;
   esac
 done

@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 folders=("$@")
-if [ $# -eq 0 ]; then folders=(include src apps tests fuzz bench examples); fi
+if [ $# -eq 0 ]; then folders=(include src apps tests fuzz bench examples python); fi
 for folder in "${folders[@]}"; do
   if [ -d "$folder" ]; then
     find "$folder" -type f \( -name '*.hpp' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh' \)

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Prints `N passed, N failed, N skipped` over the JUnit files that ctest wrote.
+"""Prints `N passed, N failed, N skipped` over the JUnit files that ctest and pytest wrote.
 
 usage: summarize_ctest.py FILE...
 
@@ -16,7 +16,12 @@ def count(path):
     for case in ElementTree.parse(path).getroot().iter("testcase"):
         status = case.get("status")
         note = case.find("skipped")
-        if status == "run":
+        if status is None:  # pytest: a case without a note has passed
+            bad = case.find("failure") is not None or case.find("error") is not None
+            failed += bad
+            skipped += not bad and note is not None
+            passed += not bad and note is None
+        elif status == "run":
             passed += 1
         elif status == "disabled":
             skipped += 1

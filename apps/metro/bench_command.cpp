@@ -220,7 +220,9 @@ void add_bench_route(CLI::App& bench) {
 }  // namespace
 
 void add_bench(CLI::App& app) {
-  add_bench_route(*add_group(app, "bench", "Time the routers on this machine"));
+  CLI::App& bench = *add_group(app, "bench", "Time routers and layers on this machine");
+  add_bench_route(bench);
+  add_bench_layer(bench);
 }
 
 }  // namespace metro::cli

@@ -4,9 +4,13 @@
 #include <filesystem>
 #include <string>
 #include <string_view>
+#include <vector>
 
+#include "metro/calibration.hpp"
 #include "metro/loads.hpp"
+#include "metro/model.hpp"
 #include "metro/placement.hpp"
+#include "metro/requests.hpp"
 #include "metro/topk.hpp"
 #include "metro/trace.hpp"
 
@@ -28,6 +32,16 @@ Loads read_loads(const std::filesystem::path& path);
 TopkBatch read_topk(const std::filesystem::path& path, int num_experts);
 
 Placement read_placement(const std::filesystem::path& path);
+
+/// Requests of an Azure, BurstGPT or vidur CSV or of Mooncake's JSON lines, told apart by header or
+/// keys, in order of arrival; the first arrives at 0.
+std::vector<Request> read_requests(const std::filesystem::path& path);
+
+/// A Hugging Face config.json. The model is named by the file, or for a `config.json` by its folder.
+ModelConfig load_model_config(const std::filesystem::path& path);
+
+/// What `metro calibrate` measured on a GPU.
+Calibration read_calibration(const std::filesystem::path& path);
 
 /// The placement file's text, ending in a newline. Throws as Placement::validate.
 std::string format_placement(const Placement& placement);

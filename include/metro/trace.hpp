@@ -39,6 +39,11 @@ class RoutingTrace {
   [[nodiscard]] int num_experts() const noexcept { return info_.num_experts; }
   [[nodiscard]] const TraceInfo& info() const noexcept { return info_; }
 
+  /// The ids as they are stored: where they begin, perhaps not aligned, and of which type.
+  [[nodiscard]] const std::byte* data() const noexcept { return data_; }
+  [[nodiscard]] int bytes_per_id() const noexcept { return bytes_per_id_; }
+  [[nodiscard]] bool is_signed() const noexcept { return is_signed_; }
+
   /// Expert of one (token, layer, k), sign-extended; ids beyond 32 bits saturate.
   [[nodiscard]] std::int32_t id(std::int64_t token, int layer, int k) const noexcept;
 

@@ -6,6 +6,7 @@
 namespace metro::report {
 
 std::string_view to_string(Evidence evidence) {
+  if (evidence == Evidence::kEmulated) return "emulated";
   return evidence == Evidence::kMeasured ? "measured" : "simulated";
 }
 

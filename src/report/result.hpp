@@ -11,7 +11,11 @@
 namespace metro::report {
 
 /// Where a figure comes from.
-enum class Evidence { kSimulated, kMeasured };
+enum class Evidence {
+  kSimulated,
+  kEmulated,  ///< parts were measured, one after the other, and put together
+  kMeasured
+};
 
 std::string_view to_string(Evidence evidence);
 

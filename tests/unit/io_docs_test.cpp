@@ -2,6 +2,7 @@
 // The examples of docs/formats.md are read by the readers that they explain.
 #include <gtest/gtest.h>
 
+#include "io/calibration_file.hpp"
 #include "io/npy.hpp"
 #include "io/parse.hpp"
 #include "unit/io_support.hpp"
@@ -29,6 +30,8 @@ TEST(IoDocs, ExamplesAreRead) {
       EXPECT_EQ(parse_placement(example, "f").num_gpus, 2);
     } else if (has("metro-loads")) {
       EXPECT_EQ(parse_loads(text_bytes(example), "f").num_experts, 4);
+    } else if (has("metro-calibration")) {
+      EXPECT_EQ(parse_calibration(example, "f").experts.size(), 1U);
     } else if (has("metro-trace")) {
       const std::size_t ids = (102 + 77 + 143) * 26 * 6;
       const std::string array =
@@ -41,7 +44,7 @@ TEST(IoDocs, ExamplesAreRead) {
     }
     ++read;
   }
-  EXPECT_EQ(read, 3);
+  EXPECT_EQ(read, 4);
 }
 
 }  // namespace

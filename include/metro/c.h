@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef METRO_C_H
+#define METRO_C_H
+
+/*
+ * The library for other languages: C11, opaque handles, status codes.
+ *
+ *     metro_placement* placement = NULL;
+ *     if (metro_placement_read("placement.json", &placement) != METRO_OK) puts(metro_last_error());
+ *     metro_router* router = NULL;
+ *     metro_router_create(placement, 0, "optimal", NULL, &router);
+ *     metro_router_route(router, topk_ids, num_tokens, topk, replica_ids);
+ *
+ * Arrays are the caller's, row-major and read or written during the call only, unless said
+ * otherwise. A call that fails leaves its outputs as they were. A null handle or array is
+ * METRO_USAGE; destroying null is nothing. Different handles may be used by different threads.
+ */
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* The exit codes of the command line. */
+typedef enum metro_status {
+  METRO_OK = 0,
+  METRO_INTERNAL = 1,   /* out of memory, or a defect of the library */
+  METRO_USAGE = 2,      /* an argument is out of its own range */
+  METRO_INPUT = 3,      /* data is missing, unreadable or malformed, or does not fit */
+  METRO_INFEASIBLE = 4, /* everything is well-formed, but the request is impossible */
+  METRO_DEVICE = 5      /* CUDA or the device itself failed */
+} metro_status;
+
+/* One line on why this thread's last failed call failed; "" when none has. Valid until this
+   thread's next failure. */
+const char* metro_last_error(void);
+
+/* "0.1.0" */
+const char* metro_version(void);
+
+/* Placements of all MoE layers of a model; immutable. */
+typedef struct metro_placement metro_placement;
+
+/* What metro_placement_place must fit; zero num_groups and num_nodes mean 1. */
+typedef struct metro_placement_request {
+  int32_t num_replicas; /* physical slots of a layer, over all GPUs */
+  int32_t num_gpus;
+  int32_t num_groups;
+  int32_t num_nodes;
+} metro_placement_request;
+
+/* Places every layer for loads [num_layers][num_experts]: tokens per expert, finite, >= 0. */
+metro_status metro_placement_place(const double* loads, int32_t num_layers, int32_t num_experts,
+                                   const metro_placement_request* request, const char* algorithm,
+                                   metro_placement** placement);
+
+/* From an engine's physical-to-logical map [num_layers][num_replicas]; the GPUs share the slots
+   equally, in order, and an expert's first replica is its home. */
+metro_status metro_placement_create(const int32_t* replica_to_expert, int32_t num_layers,
+                                    int32_t num_replicas, int32_t num_experts, int32_t num_gpus,
+                                    metro_placement** placement);
+
+/* A placement file (JSON). */
+metro_status metro_placement_read(const char* path, metro_placement** placement);
+metro_status metro_placement_write(const metro_placement* placement, const char* path);
+void metro_placement_destroy(metro_placement* placement);
+
+/* 0 for null. */
+int32_t metro_placement_num_layers(const metro_placement* placement);
+int32_t metro_placement_num_experts(const metro_placement* placement);
+int32_t metro_placement_num_gpus(const metro_placement* placement);
+
+/* One layer, as views that live as long as the placement. */
+typedef struct metro_layer {
+  int32_t num_replicas;
+  const int32_t* replica_to_expert; /* [num_replicas] */
+  const int32_t* replica_to_gpu;    /* [num_replicas] */
+  const int32_t* home;              /* [num_experts] slot, or null: each expert's first replica */
+  const double* shares;             /* [num_replicas] weight, or null: equal */
+} metro_layer;
+
+metro_status metro_placement_layer(const metro_placement* placement, int32_t layer,
+                                   metro_layer* view);
+
+/* Chooses the replicas of one layer, on the CPU; does not keep the placement. One thread at a
+   time. */
+typedef struct metro_router metro_router;
+
+typedef struct metro_route_options {
+  uint64_t seed;     /* `random` */
+  int32_t num_nodes; /* `static`; 0 means 1 */
+} metro_route_options;
+
+/* Null options are all zero. */
+metro_status metro_router_create(const metro_placement* placement, int32_t layer,
+                                 const char* policy, const metro_route_options* options,
+                                 metro_router** router);
+void metro_router_destroy(metro_router* router);
+
+/* Writes the replica (slot) of each id [num_tokens][topk]; `replica_ids` may be `topk_ids`. -1 and
+   any id that is no expert become -1. Allocates nothing; deterministic. */
+metro_status metro_router_route(metro_router* router, const int32_t* topk_ids, int32_t num_tokens,
+                                int32_t topk, int32_t* replica_ids);
+
+/* Counts what `num_ids` replica ids activate: writes [num_gpus] arrays where they are not null.
+   METRO_INPUT for an id that is neither a slot nor -1. */
+metro_status metro_router_count(metro_router* router, const int32_t* replica_ids, size_t num_ids,
+                                int32_t* activated_per_gpu, int64_t* tokens_per_gpu);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* METRO_C_H */

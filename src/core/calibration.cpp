@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "metro/calibration.hpp"
+
+#include <fmt/format.h>
+
+#include <cmath>
+
+#include "metro/error.hpp"
+
+namespace metro {
+namespace {
+
+void check_number(const std::string& field, double value, bool may_be_zero) {
+  // Written so that NaN fails too.
+  if (may_be_zero ? value >= 0 && value < 1e15 : value > 0 && value < 1e15) return;
+  throw Error(ErrorCode::kInput, fmt::format("{} is {}, must be {}", field, value,
+                                             may_be_zero ? "finite and >= 0" : "above 0"));
+}
+
+void check_expert(const Calibration::ExpertTime& expert, const std::string& field) {
+  check_number(field + ".hidden", expert.hidden, false);
+  check_number(field + ".intermediate", expert.intermediate, false);
+  check_number(field + ".base_us", expert.base_us, true);
+  if (expert.phi_us.empty()) {
+    throw Error(ErrorCode::kInput, field + ".phi_us is empty, must have a [tokens, us] pair");
+  }
+  std::int64_t before = 0;
+  for (std::size_t i = 0; i < expert.phi_us.size(); ++i) {
+    const auto& [tokens, us] = expert.phi_us[i];
+    if (tokens <= before) {
+      throw Error(ErrorCode::kInput,
+                  fmt::format("{}.phi_us[{}][0] is {}, must be above {}: tokens ascend from 1",
+                              field, i, tokens, before));
+    }
+    before = tokens;
+    check_number(fmt::format("{}.phi_us[{}][1]", field, i), us, false);
+  }
+}
+
+void check_engine(const Calibration::Engine& engine, const std::string& field) {
+  check_number(field + ".kernel_scale", engine.kernel_scale, true);
+  check_number(field + ".collective_scale", engine.collective_scale, true);
+  check_number(field + ".layer_us", engine.layer_us, true);
+  check_number(field + ".step_us", engine.step_us, true);
+  check_number(field + ".prefill_layer_us", engine.prefill_layer_us, true);
+  check_number(field + ".quantise_us", engine.quantise_us, true);
+  check_number(field + ".row_bytes", engine.row_bytes, true);
+  check_number(field + ".prefill_attention", engine.prefill_attention, false);
+  check_number(field + ".shared_exposed", engine.shared_exposed, true);
+  check_number(field + ".first_token_us", engine.first_token_us, true);
+  check_number(field + ".clumping", engine.clumping, true);
+}
+
+}  // namespace
+
+void Calibration::validate() const {
+  check_number("copy_gb_s", copy_gb_s, true);
+  check_number("gemm_tflops", gemm_tflops, true);
+  for (std::size_t i = 0; i < experts.size(); ++i) {
+    check_expert(experts[i], fmt::format("experts[{}]", i));
+  }
+  for (std::size_t i = 0; i < collectives.size(); ++i) {
+    const std::string field = fmt::format("collectives[{}]", i);
+    check_number(field + ".gpus", collectives[i].gpus, false);
+    check_number(field + ".alpha_us", collectives[i].alpha_us, true);
+    check_number(field + ".beta_gb_s", collectives[i].beta_gb_s, false);
+  }
+  for (const auto& [policy, us] : router_us) {
+    check_number(fmt::format("router_us.{}", policy), us, true);
+  }
+  for (std::size_t i = 0; i < engines.size(); ++i) {
+    check_engine(engines[i], fmt::format("engines[{}]", i));
+  }
+}
+
+}  // namespace metro

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cost/expert_time.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <iterator>
+
+namespace metro::cost {
+namespace {
+
+const Calibration::ExpertTime* find_measured(const Calibration* calibration, int hidden,
+                                             int intermediate, DataType weights) {
+  if (calibration == nullptr) return nullptr;
+  for (const Calibration::ExpertTime& entry : calibration->experts) {
+    if (entry.hidden == hidden && entry.intermediate == intermediate && entry.weights == weights) {
+      return &entry;
+    }
+  }
+  return nullptr;
+}
+
+/// Linear between the points and beyond the last two; below the first, the first.
+double interpolate(const std::vector<std::pair<std::int64_t, double>>& points, double tokens) {
+  if (points.size() == 1 || tokens <= static_cast<double>(points.front().first)) {
+    return points.front().second;
+  }
+  auto above = std::ranges::find_if(
+      points, [&](const auto& point) { return static_cast<double>(point.first) >= tokens; });
+  if (above == points.end()) above = std::prev(points.end());
+  const auto& [x1, y1] = *above;
+  const auto& [x0, y0] = *std::prev(above);
+  return y0 + (y1 - y0) * (tokens - static_cast<double>(x0)) / static_cast<double>(x1 - x0);
+}
+
+}  // namespace
+
+ExpertTime::ExpertTime(const GpuSpec& gpu, std::string_view engine, double kernel_scale, int hidden,
+                       int intermediate, DataType weights, const Calibration* calibration)
+    : phi_us_(static_cast<std::size_t>(kTableSize)) {
+  const ExpertKernel& kernel = expert_kernel(architecture_of(gpu), engine, weights);
+  const double us_per_byte = 1e6 / gpu.memory_bytes_per_s;
+  permute_us_per_token_ = kernel.token_bytes * hidden * us_per_byte;
+  base_us_ = kernel.base_us * kernel_scale;
+
+  const double parameters = 3.0 * hidden * intermediate;
+  const double stream_us = kernel.replica_us + parameters * bytes_per_value(weights) * us_per_byte /
+                                                   kernel.memory_efficiency;
+  const double multiply_us = 2e6 * parameters / (kernel.compute_efficiency * gpu.flops(weights));
+  const double row_us = kernel.row_bytes * hidden * us_per_byte;
+  const auto* measured = find_measured(calibration, hidden, intermediate, weights);
+  if (measured != nullptr) base_us_ = measured->base_us;
+  const auto phi = [&](double tokens) {
+    if (measured != nullptr) return interpolate(measured->phi_us, tokens);
+    return smooth_max(stream_us, multiply_us * tokens, kernel.sharpness) + row_us * tokens;
+  };
+  for (std::size_t n = 1; n < phi_us_.size(); ++n) phi_us_[n] = phi(static_cast<double>(n));
+  slope_us_ = (phi(4.0 * kTableSize) - phi_us_.back()) / (3.0 * kTableSize + 1);
+}
+
+double ExpertTime::phi_us(double tokens) const noexcept {
+  if (!(tokens > 0)) return 0;
+  const double floor = std::floor(std::max(tokens, 1.0));
+  const auto below = static_cast<std::int64_t>(floor);
+  const double fraction = std::max(tokens, 1.0) - floor;
+  return phi_us(below) + (phi_us(below + 1) - phi_us(below)) * fraction;
+}
+
+}  // namespace metro::cost

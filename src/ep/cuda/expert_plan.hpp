@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+
+/// What the permutation leaves on the device for the two kernels after it.
+namespace metro::ep::gpu {
+
+/// Most tokens that read a tile of weights once; an expert with more gets several groups.
+inline constexpr int kGroupTokens = 64;
+
+/// Tokens of one local slot that share each load of its weights.
+struct ExpertGroup {
+  std::int32_t slot;   ///< local
+  std::int32_t begin;  ///< first row
+  std::int32_t count;  ///< 1 to kGroupTokens
+};
+
+/// Kernels differ by how many tokens they carry along: up to 8, 16, 32 or 64.
+inline constexpr int kTokenClasses = 4;
+constexpr int token_class(int count) noexcept {
+  return count <= 8 ? 0 : count <= 16 ? 1 : count <= 32 ? 2 : 3;
+}
+
+/// Device pointers; "row" is the place of an assignment in the order of slots, and of tokens in a
+/// slot.
+struct ExpertPlan {
+  std::int32_t* row_to_assignment;  ///< [rows] index into the [tokens][topk] ids
+  std::int32_t* assignment_to_row;  ///< [tokens * topk]; -1: not served here
+  ExpertGroup* groups;              ///< in slot order; only activated slots have any
+  std::int32_t* num_groups;         ///< [1]
+  std::int32_t* up_ends;            ///< [groups] tiles of the first product up to here
+  std::int32_t* down_ends;          ///< [groups] tiles of the second product up to here
+  std::int32_t* tiles_done;         ///< [groups] finished tiles of the first product
+};
+
+constexpr int max_groups(int max_assignments, int num_slots) noexcept {
+  const int full = max_assignments / kGroupTokens;
+  const int partial = max_assignments < num_slots ? max_assignments : num_slots;
+  return full + partial;
+}
+
+}  // namespace metro::ep::gpu

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cuda_bf16.h>
+
+#include <cstdint>
+
+/// The instructions that the expert kernel is made of.
+namespace metro::ep::gpu {
+
+/// Copies 16 bytes to shared memory, past the L1 cache, or writes zeros there.
+__device__ inline void copy_async(std::uint32_t to, const void* from, bool zeros) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from),
+               "r"(zeros ? 0 : 16));
+}
+
+__device__ inline void end_copy_stage() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+
+template <int kNewer>
+__device__ inline void wait_copy_stage() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(kNewer) : "memory");
+}
+
+__device__ inline uint4 load_shared(std::uint32_t from) {
+  uint4 value;
+  asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(value.x), "=r"(value.y), "=r"(value.z), "=r"(value.w)
+               : "r"(from)
+               : "memory");
+  return value;
+}
+
+/// sums [16 x 8] += a [16 x 16] * b [16 x 8], bf16 in, float32 sums.
+__device__ inline void multiply_add(float (&sums)[4], std::uint32_t a0, std::uint32_t a1,
+                                    std::uint32_t a2, std::uint32_t a3, std::uint32_t b0,
+                                    std::uint32_t b1) {
+  asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
+      "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+      : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
+      : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
+}
+
+/// Four e4m3 values to four bf16, exactly. The exponent field moves to its place, and 2^120 makes up
+/// for the difference of the two biases, subnormals included. NaN is not kept: weights have none.
+__device__ inline uint2 widen_fp8(std::uint32_t packed) {
+  const __nv_bfloat162 scale = __float2bfloat162_rn(0x1p120F);
+  uint2 wide;
+  const std::uint32_t low = __byte_perm(packed, 0, 0x1404);
+  const std::uint32_t high = __byte_perm(packed, 0, 0x3424);
+  wide.x = (low & 0x80008000U) | ((low & 0x7f007f00U) >> 4);
+  wide.y = (high & 0x80008000U) | ((high & 0x7f007f00U) >> 4);
+  auto* pairs = reinterpret_cast<__nv_bfloat162*>(&wide);
+  pairs[0] = __hmul2(pairs[0], scale);
+  pairs[1] = __hmul2(pairs[1], scale);
+  return wide;
+}
+
+__device__ inline std::int32_t load_acquire(const std::int32_t* from) {
+  std::int32_t value;
+  asm volatile("ld.acquire.gpu.global.s32 %0, [%1];" : "=r"(value) : "l"(from) : "memory");
+  return value;
+}
+
+__device__ inline void add_release(std::int32_t* to) {
+  asm volatile("red.release.gpu.global.add.s32 [%0], 1;" ::"l"(to) : "memory");
+}
+
+}  // namespace metro::ep::gpu

@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "ep/cuda/layer_bench_cuda.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <exception>
+#include <thread>
+#include <vector>
+
+#include "cuda/check.hpp"
+#include "ep/bench_grid.hpp"
+#include "ep/cuda/bench_timing.hpp"
+#include "ep/cuda/rank_bench.hpp"
+#include "ep/cuda/rendezvous.hpp"
+#include "ep/cuda/virtual_bench.hpp"
+#include "metro/error.hpp"
+#if METRO_HAVE_NCCL
+#include "ep/cuda/nccl_transport.hpp"
+#endif
+
+namespace metro::ep::gpu {
+namespace {
+
+/// Counts rows for the caller's progress.
+class Progress {
+ public:
+  explicit Progress(const LayerBenchOptions& options)
+      : options_(options), total_(num_bench_rows(options)) {}
+  void step() {
+    ++done_;
+    if (options_.progress) options_.progress(done_, total_);
+  }
+
+ private:
+  const LayerBenchOptions& options_;
+  std::size_t total_;
+  std::size_t done_ = 0;
+};
+
+void append(std::vector<LayerBenchRow>& rows, std::vector<LayerBenchRow> more) {
+  std::ranges::move(more, std::back_inserter(rows));
+}
+
+LayerBenchResult bench_virtual(const LayerBenchOptions& options) {
+  LayerBenchResult result{device_name(), "virtual", kNotMeasured, {}};
+  result.copy_gb_s = measure_copy_gb_s(Stream());
+  Progress progress(options);
+  for (const BenchModel& model : bench_models(options)) {
+    const WeightSets weights(model.config.name, model.shape, options.seed);
+    for (const int gpus : options.gpus) {
+      append(result.rows, bench_virtual_ranks(model, gpus, weights, options, result.copy_gb_s,
+                                              [&] { progress.step(); }));
+    }
+  }
+  return result;
+}
+
+#if METRO_HAVE_NCCL
+/// This rank's part, on the current device.
+LayerBenchResult bench_rank(const LayerBenchOptions& options, const ncclUniqueId& id, int rank,
+                            int size, std::chrono::milliseconds timeout) {
+  NcclTransport transport(id, rank, size, timeout);
+  LayerBenchResult result{device_name(), std::string(transport.name()), kNotMeasured, {}};
+  result.copy_gb_s = measure_copy_gb_s(Stream());
+  Progress progress(options);
+  for (const BenchModel& model : bench_models(options)) {
+    append(result.rows, bench_real_ranks(model, transport, options, result.copy_gb_s, [&] {
+             if (rank == 0) progress.step();
+           }));
+  }
+  return result;
+}
+
+/// All GPUs of this process, a thread each.
+LayerBenchResult bench_local_gpus(const LayerBenchOptions& options, int gpus,
+                                  std::chrono::milliseconds timeout) {
+  const ncclUniqueId id = make_nccl_id();
+  LayerBenchResult result;
+  std::vector<std::exception_ptr> failures(static_cast<std::size_t>(gpus));
+  std::atomic<int> first_failed{-1};
+  {
+    std::vector<std::jthread> threads;
+    for (int rank = 0; rank < gpus; ++rank) {
+      threads.emplace_back([&, rank] {
+        try {
+          METRO_CUDA_CHECK(cudaSetDevice(rank));
+          LayerBenchResult own = bench_rank(options, id, rank, gpus, timeout);
+          if (rank == 0) result = std::move(own);
+        } catch (...) {
+          failures[static_cast<std::size_t>(rank)] = std::current_exception();
+          int none = -1;
+          first_failed.compare_exchange_strong(none, rank);
+        }
+      });
+    }
+  }
+  // The others only say that a rank is lost.
+  if (first_failed >= 0) {
+    std::rethrow_exception(failures[static_cast<std::size_t>(first_failed.load())]);
+  }
+  return result;
+}
+
+void check_ranks(const LayerBenchOptions& options, int ranks) {
+  if (options.gpus == std::vector{ranks}) return;
+  throw Error(ErrorCode::kUsage,
+              fmt::format("{} ranks were started, so --gpus must be {}", ranks, ranks));
+}
+#endif
+
+}  // namespace
+
+std::optional<LayerBenchResult> run_layer_bench_cuda(const LayerBenchOptions& options) {
+  const World world = world_from_environment();
+  static_cast<void>(device_name());  // throws where there is no GPU
+  int visible = 0;
+  METRO_CUDA_CHECK(cudaGetDeviceCount(&visible));
+#if METRO_HAVE_NCCL
+  const auto timeout =
+      std::chrono::milliseconds(static_cast<std::int64_t>(1000 * options.timeout_s));
+  if (world.size > 1) {
+    check_ranks(options, world.size);
+    METRO_CUDA_CHECK(cudaSetDevice(world.local_rank % visible));
+    const ncclUniqueId id = share_nccl_id(world, timeout);
+    LayerBenchResult result = bench_rank(options, id, world.rank, world.size, timeout);
+    if (world.rank != 0) return std::nullopt;
+    return result;
+  }
+  if (options.gpus == std::vector{visible}) return bench_local_gpus(options, visible, timeout);
+#else
+  if (world.size > 1) {
+    throw Error(ErrorCode::kUsage, "several ranks need NCCL, which this build does not have");
+  }
+#endif
+  return bench_virtual(options);
+}
+
+}  // namespace metro::ep::gpu

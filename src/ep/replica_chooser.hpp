@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "ep/layer_config.hpp"
+#include "ep/transport.hpp"
+#include "metro/placement.hpp"
+#include "metro/router.hpp"
+#include "metro/topk.hpp"
+
+namespace metro::ep {
+
+/// What ranks must tell each other, once each knows its own tokens' experts, so that all choose
+/// replicas alike.
+enum class RoutingExchange : std::uint8_t {
+  kNothing,     ///< a row's replicas depend on its place in the global batch alone
+  kActivation,  ///< on which experts the global batch activates: one bit an expert
+  kIds          ///< on all ids of the global batch (`even` counts an expert's tokens)
+};
+
+/// What the policy needs; kIds, which is always enough, for names not known here.
+RoutingExchange exchange_for(std::string_view policy) noexcept;
+
+/// Chooses the replicas of a rank's own tokens as if the global batch were routed in one place.
+///
+/// The global batch is the ranks' tokens in rank order. Each rank's choice equals the rows of
+/// Router::route on that batch, so every policy means the same under both dispatches. (`static` and
+/// `round-robin` take a row's source rank from its place, floor(row * G / T), as everywhere.)
+class ReplicaChooser {
+ public:
+  /// Throws as Router.
+  ReplicaChooser(const LayerPlacement& placement, std::string_view policy,
+                 const RouteOptions& options);
+
+  [[nodiscard]] RoutingExchange exchange() const noexcept { return exchange_; }
+
+  /// The whole batch in one place: what all-gather dispatch has.
+  void route(TopkView global, std::span<std::int32_t> replica_ids) noexcept {
+    router_.route(global, replica_ids);
+  }
+
+  /// Step 1 of all-to-all dispatch: tells the other ranks what `exchange()` says.
+  void share(TopkView own, std::span<const int> tokens_per_rank, Transport& transport);
+
+  /// Step 2: routes the rank's own tokens; no communication.
+  void route_own(TopkView own, std::span<std::int32_t> replica_ids) noexcept;
+
+ private:
+  void share_activation(TopkView own, Transport& transport);
+  void share_ids(TopkView own, std::span<const int> tokens_per_rank, Transport& transport);
+
+  Router router_;
+  RoutingExchange exchange_;
+  int num_experts_;
+  std::size_t first_id_ = 0;               // of the own tokens, in global_
+  TopkBatch global_;                       // masked where ids of others are not needed
+  std::vector<std::uint8_t> activation_;   // [ranks][ceil(experts / 8)]
+  std::vector<std::int32_t> active_;       // experts, ascending
+  std::vector<std::int32_t> replica_ids_;  // of global_ or active_
+  std::vector<std::int32_t> slots_;        // [experts]
+};
+
+}  // namespace metro::ep

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "sim/moe_layers.hpp"
+
+#include "core/rng.hpp"
+
+namespace metro::sim {
+namespace {
+
+std::vector<LayerExperts> make_layers(const MoeSetup& setup, const std::string& policy) {
+  std::vector<LayerExperts> layers;
+  const int count = setup.pool->num_layers();
+  layers.reserve(static_cast<std::size_t>(count));
+  for (int layer = 0; layer < count; ++layer) {
+    if (setup.placement == nullptr) {
+      layers.emplace_back(setup.pool->num_experts(), setup.num_gpus, *setup.cost);
+    } else {
+      layers.emplace_back(setup.placement->layers[static_cast<std::size_t>(layer)], policy,
+                          RouteOptions{.seed = setup.seed, .layer = layer}, *setup.cost);
+    }
+  }
+  return layers;
+}
+
+}  // namespace
+
+MoeLayers::MoeLayers(const MoeSetup& setup)
+    : cost_(setup.cost),
+      drawer_(setup.pool, setup.draft_tokens),
+      num_blocks_((setup.num_layers - 1) / setup.pool->num_layers() + 1),
+      last_layers_(setup.num_layers - (num_blocks_ - 1) * setup.pool->num_layers()),
+      decode_(make_layers(setup, setup.policy)) {
+  const bool same = setup.placement == nullptr || setup.policy == setup.prefill_policy;
+  if (!same) prefill_ = make_layers(setup, setup.prefill_policy);
+}
+
+std::vector<LayerExperts>& MoeLayers::experts_for(const StepTokens& tokens) noexcept {
+  return tokens.prefill_tokens > 0 && !prefill_.empty() ? prefill_ : decode_;
+}
+
+LayerSums MoeLayers::route_step(const StepTokens& tokens, std::uint64_t key,
+                                const Observer* observer) {
+  std::vector<LayerExperts>& experts = experts_for(tokens);
+  const auto width = static_cast<int>(experts.size());
+  LayerSums sums;
+  for (int block = 0; block < num_blocks_; ++block) {
+    drawer_.draw(tokens, mix64(key) + static_cast<std::uint64_t>(block));
+    const int layers = block + 1 < num_blocks_ ? width : last_layers_;
+    for (int layer = 0; layer < layers; ++layer) {
+      LayerExperts& layer_experts = experts[static_cast<std::size_t>(layer)];
+      const TopkView batch = drawer_.gather(layer);
+      const LayerTime time = layer_experts.route(batch);
+      sums += {time.us, time.max_activated};
+      if (observer != nullptr) (*observer)(block* width + layer, batch, layer_experts);
+    }
+  }
+  return sums;
+}
+
+MoeLayers::Block MoeLayers::route_block(const StepTokens& tokens, std::uint64_t key) {
+  std::vector<LayerExperts>& experts = experts_for(tokens);
+  drawer_.draw(tokens, mix64(key));
+  Block block;
+  for (int layer = 0; layer < static_cast<int>(experts.size()); ++layer) {
+    const LayerTime time = experts[static_cast<std::size_t>(layer)].route(drawer_.gather(layer));
+    block.whole += {time.us, time.max_activated};
+    if (layer < last_layers_) block.last += {time.us, time.max_activated};
+  }
+  return block;
+}
+
+}  // namespace metro::sim

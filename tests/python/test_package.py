@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The package as it is installed."""
+
+import ast
+import importlib.metadata
+import pathlib
+import re
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+import metro_moe
+
+FOLDER = pathlib.Path(metro_moe.__file__).parent
+
+
+def test_the_version_is_the_librarys():
+    version = re.search(r"project\(metro VERSION ([0-9.]+)", (ROOT / "CMakeLists.txt").read_text())[1]
+    assert metro_moe.__version__ == version
+    try:
+        assert importlib.metadata.version("metro-moe") == version
+    except importlib.metadata.PackageNotFoundError:
+        pytest.skip("runs from the build folder")
+
+
+def test_all_is_typed():
+    assert (FOLDER / "py.typed").exists()
+    stub = (FOLDER / "_metro.pyi").read_text()
+    ast.parse(stub)
+    # What nanobind has no Python type for is spelled as in C++, and fails when it is called.
+    assert not re.findall(r"(?:std|metro|nanobind)::[\w:]+", stub)
+    described = {node.name for node in ast.parse(stub).body if isinstance(node, (ast.ClassDef, ast.FunctionDef))}
+    assert set(metro_moe.__all__) & set(dir(metro_moe._metro)) - {"__version__", "algorithms"} <= described
+
+
+def test_all_has_words():
+    for name in metro_moe.__all__:
+        if name != "__version__":
+            assert getattr(metro_moe, name).__doc__, name
+
+
+def test_importing_imports_no_framework():
+    code = (
+        "import sys, metro_moe, metro_moe.cuda, metro_moe.sglang, metro_moe.tensorrt_llm;"
+        "print([m for m in ('torch', 'cupy', 'jax', 'vllm', 'sglang') if m in sys.modules])"
+    )
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
