@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// The expert stage against what libraries offer, in one run on one GPU: our kernel, cuBLAS's batched
-// and cuBLAS's grouped matrix product over the same activated experts.
+// The expert stage against what libraries offer, in one run on one GPU: our kernel, cuBLAS's
+// batched and cuBLAS's grouped matrix product over the same activated experts.
 //
 //     bench_experts [--quick]
 //
 // Times are medians of CUDA graph replays, weights rotated beyond the L2 cache. The libraries get
-// their tokens already gathered and their counts from the host, so they are flattered: in a layer the
-// counts are on the device. "share" is of the copy bandwidth (read + written) of the same run.
+// their tokens already gathered and their counts from the host, so they are flattered: in a layer
+// the counts are on the device. "share" is of the copy bandwidth (read + written) of the same run.
 #include <cublas_v2.h>
 #include <cuda_bf16.h>
 
@@ -52,7 +52,8 @@ __global__ void fill_random(std::uint16_t* values, std::size_t count, std::uint3
 
 __global__ void swiglu(const Bf16* gate_up, Bf16* out, int rows, int width) {
   const int stride = static_cast<int>(gridDim.x * blockDim.x);
-  for (int i = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x); i < rows * width; i += stride) {
+  for (int i = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x); i < rows * width;
+       i += stride) {
     const Bf16* row = gate_up + static_cast<std::size_t>(i / width) * 2 * width + i % width;
     const float gate = __bfloat162float(row[0]);
     out[i] = __float2bfloat16_rn(gate / (1.0F + __expf(-gate)) * __bfloat162float(row[width]));
@@ -62,7 +63,8 @@ __global__ void swiglu(const Bf16* gate_up, Bf16* out, int rows, int width) {
 template <typename T>
 DeviceArray<T> upload(const std::vector<T>& values) {
   auto array = make_device_array<T>(values.size());
-  METRO_CUDA_CHECK(cudaMemcpy(array.get(), values.data(), values.size() * sizeof(T), cudaMemcpyHostToDevice));
+  METRO_CUDA_CHECK(
+      cudaMemcpy(array.get(), values.data(), values.size() * sizeof(T), cudaMemcpyHostToDevice));
   return array;
 }
 
@@ -85,7 +87,8 @@ double median_us(const std::vector<Graph>& graphs, cudaStream_t stream, int repl
 
 __global__ void copy_kernel(const uint4* from, uint4* to, std::size_t count) {
   const std::size_t stride = std::size_t{gridDim.x} * blockDim.x;
-  for (std::size_t i = std::size_t{blockIdx.x} * blockDim.x + threadIdx.x; i < count; i += 4 * stride) {
+  for (std::size_t i = std::size_t{blockIdx.x} * blockDim.x + threadIdx.x; i < count;
+       i += 4 * stride) {
     uint4 values[4];
 #pragma unroll
     for (int j = 0; j < 4; ++j) values[j] = __ldcs(from + i + static_cast<std::size_t>(j) * stride);
@@ -108,10 +111,14 @@ double copy_gb_s(cudaStream_t stream) {
     std::printf("copy: %.0f GB/s\n", 2e-3 * static_cast<double>(bytes) / us);
     best = std::min(best, us);
   };
-  time([&] { METRO_CUDA_CHECK(cudaMemcpyAsync(to.get(), from.get(), bytes, cudaMemcpyDeviceToDevice, stream)); });
+  time([&] {
+    METRO_CUDA_CHECK(
+        cudaMemcpyAsync(to.get(), from.get(), bytes, cudaMemcpyDeviceToDevice, stream));
+  });
   for (const unsigned blocks : {1024U, 4096U, 65536U}) {
     time([&] {
-      copy_kernel<<<blocks, 512, 0, stream>>>(reinterpret_cast<const uint4*>(from.get()), reinterpret_cast<uint4*>(to.get()), bytes / 16);
+      copy_kernel<<<blocks, 512, 0, stream>>>(reinterpret_cast<const uint4*>(from.get()),
+                                              reinterpret_cast<uint4*>(to.get()), bytes / 16);
     });
   }
   return 2e-3 * static_cast<double>(bytes) / best;
@@ -127,27 +134,40 @@ struct Shape {
 class Case {
  public:
   Case(const Shape& shape, DataType weights, const std::vector<int>& counts, cudaStream_t stream)
-      : shape_(shape), type_(weights), counts_(counts), stream_(stream), active_(static_cast<int>(counts.size())) {
+      : shape_(shape),
+        type_(weights),
+        counts_(counts),
+        stream_(stream),
+        active_(static_cast<int>(counts.size())) {
     for (const int count : counts) rows_ += count;
     most_ = *std::max_element(counts.begin(), counts.end());
     const std::size_t value_bytes = weights == DataType::kFp8 ? 1 : 2;
     up_bytes_ = static_cast<std::size_t>(2) * shape.intermediate * shape.hidden * value_bytes;
     down_bytes_ = up_bytes_ / 2;
-    const double set_bytes = static_cast<double>(active_) * static_cast<double>(up_bytes_ + down_bytes_);
+    const double set_bytes =
+        static_cast<double>(active_) * static_cast<double>(up_bytes_ + down_bytes_);
     sets_ = std::clamp(static_cast<int>(std::ceil(4.0 * 60e6 / set_bytes)), 2, 16);
     const std::size_t bytes = static_cast<std::size_t>(sets_ * active_) * (up_bytes_ + down_bytes_);
     weights_ = make_device_array<char>(bytes);
-    fill_random<<<1024, 256, 0, stream>>>(reinterpret_cast<std::uint16_t*>(weights_.get()), bytes / 2, 1);
-    tokens_ = make_device_array<Bf16>(static_cast<std::size_t>(std::max(rows_, active_ * most_)) * shape.hidden);
-    fill_random<<<1024, 256, 0, stream>>>(reinterpret_cast<std::uint16_t*>(tokens_.get()),
-                                          static_cast<std::size_t>(std::max(rows_, active_ * most_)) * shape.hidden, 2);
-    scales_ = upload(std::vector<float>(static_cast<std::size_t>(shape.hidden / 128 + 1) * (2 * shape.intermediate / 128 + 2), 0.01F));
+    fill_random<<<1024, 256, 0, stream>>>(reinterpret_cast<std::uint16_t*>(weights_.get()),
+                                          bytes / 2, 1);
+    tokens_ = make_device_array<Bf16>(static_cast<std::size_t>(std::max(rows_, active_ * most_)) *
+                                      shape.hidden);
+    fill_random<<<1024, 256, 0, stream>>>(
+        reinterpret_cast<std::uint16_t*>(tokens_.get()),
+        static_cast<std::size_t>(std::max(rows_, active_ * most_)) * shape.hidden, 2);
+    scales_ = upload(std::vector<float>(
+        static_cast<std::size_t>(shape.hidden / 128 + 1) * (2 * shape.intermediate / 128 + 2),
+        0.01F));
   }
 
-  double bytes() const { return static_cast<double>(active_) * static_cast<double>(up_bytes_ + down_bytes_); }
+  double bytes() const {
+    return static_cast<double>(active_) * static_cast<double>(up_bytes_ + down_bytes_);
+  }
 
   const char* up(int set, int expert) const {
-    return weights_.get() + static_cast<std::size_t>(set * active_ + expert) * (up_bytes_ + down_bytes_);
+    return weights_.get() +
+           static_cast<std::size_t>(set * active_ + expert) * (up_bytes_ + down_bytes_);
   }
   const char* down(int set, int expert) const { return up(set, expert) + up_bytes_; }
 
@@ -155,11 +175,13 @@ class Case {
     // One "token" for each assignment (topk 1), so that counts are exactly the case's.
     ExpertStage stage({shape_.hidden, shape_.intermediate, 1, rows_, active_, type_});
     std::vector<std::int32_t> ids;
-    for (int e = 0; e < active_; ++e) ids.insert(ids.end(), static_cast<std::size_t>(counts_[static_cast<std::size_t>(e)]), e);
+    for (int e = 0; e < active_; ++e)
+      ids.insert(ids.end(), static_cast<std::size_t>(counts_[static_cast<std::size_t>(e)]), e);
     const auto device_ids = upload(ids);
     std::vector<DeviceArray<const void*>> ups;
     std::vector<DeviceArray<const void*>> downs;
-    const auto scales = upload(std::vector<const float*>(static_cast<std::size_t>(active_), scales_.get()));
+    const auto scales =
+        upload(std::vector<const float*>(static_cast<std::size_t>(active_), scales_.get()));
     std::vector<Graph> graphs;
     for (int set = 0; set < sets_; ++set) {
       std::vector<const void*> up_pointers;
@@ -176,7 +198,10 @@ class Case {
         graphs.emplace_back(stream_, [&] {
           stage.permute(device_ids.get(), rows_, 0, stream_);
           if (!with_run) return;
-          stage.run(tokens_.get(), {ups[static_cast<std::size_t>(set)].get(), downs[static_cast<std::size_t>(set)].get(), scales.get(), scales.get()}, stream_);
+          stage.run(tokens_.get(),
+                    {ups[static_cast<std::size_t>(set)].get(),
+                     downs[static_cast<std::size_t>(set)].get(), scales.get(), scales.get()},
+                    stream_);
         });
       }
     };
@@ -205,7 +230,9 @@ class Case {
     const std::vector<cublasOperation_t> transpose(static_cast<std::size_t>(active_), CUBLAS_OP_T);
     const std::vector<cublasOperation_t> plain(static_cast<std::size_t>(active_), CUBLAS_OP_N);
     const std::vector<int> each(static_cast<std::size_t>(active_), 1);
-    const auto repeat = [&](int value) { return std::vector<int>(static_cast<std::size_t>(active_), value); };
+    const auto repeat = [&](int value) {
+      return std::vector<int>(static_cast<std::size_t>(active_), value);
+    };
     std::vector<DeviceArray<const void*>> keep;
     std::vector<Graph> graphs;
     blas_check(cublasSetStream(handle, stream_));
@@ -236,15 +263,16 @@ class Case {
               arrays[first + 1], CUDA_R_16BF, repeat(depth).data(), zeros.data(), to, CUDA_R_16BF,
               repeat(features).data(), active_, each.data(), CUBLAS_COMPUTE_32F));
         } else {
-          blas_check(cublasGemmBatchedEx(handle, CUBLAS_OP_T, CUBLAS_OP_N, features, most_, depth, &one,
-                                         arrays[first], CUDA_R_16BF, depth, arrays[first + 1],
-                                         CUDA_R_16BF, depth, &zero, to, CUDA_R_16BF, features, active_,
-                                         CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT));
+          blas_check(cublasGemmBatchedEx(handle, CUBLAS_OP_T, CUBLAS_OP_N, features, most_, depth,
+                                         &one, arrays[first], CUDA_R_16BF, depth, arrays[first + 1],
+                                         CUDA_R_16BF, depth, &zero, to, CUDA_R_16BF, features,
+                                         active_, CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT));
         }
       };
       graphs.emplace_back(stream_, [&] {
         multiply(0, 2 * width, hidden);
-        swiglu<<<264, 256, 0, stream_>>>(gate_up.get(), activation.get(), grouped ? rows_ : all, width);
+        swiglu<<<264, 256, 0, stream_>>>(gate_up.get(), activation.get(), grouped ? rows_ : all,
+                                         width);
         multiply(3, hidden, width);
       });
     }
@@ -274,14 +302,20 @@ int run(bool quick) {
   auto workspace = make_device_array<char>(std::size_t{64} << 20);
   blas_check(cublasSetWorkspace(handle, workspace.get(), std::size_t{64} << 20));
   const double copy = copy_gb_s(stream);
-  std::printf("copy %.0f GB/s\n%-12s %-5s %9s %-9s %9s %9s %9s %7s %7s %7s\n", copy, "shape", "dtype",
-              "activated", "tokens", "ours_us", "batched", "grouped", "ours", "batched", "grouped");
-  for (const Shape& shape : {Shape{"Qwen3-30B", 2048, 768}, {"Qwen3-235B", 4096, 1536}, {"DeepSeek-V3", 7168, 2048},
-                             {"30B/TP8", 2048, 96}, {"V3/TP16", 7168, 128}}) {
+  std::printf("copy %.0f GB/s\n%-12s %-5s %9s %-9s %9s %9s %9s %7s %7s %7s\n", copy, "shape",
+              "dtype", "activated", "tokens", "ours_us", "batched", "grouped", "ours", "batched",
+              "grouped");
+  for (const Shape& shape : {Shape{"Qwen3-30B", 2048, 768},
+                             {"Qwen3-235B", 4096, 1536},
+                             {"DeepSeek-V3", 7168, 2048},
+                             {"30B/TP8", 2048, 96},
+                             {"V3/TP16", 7168, 128}}) {
     for (const DataType type : {DataType::kBf16, DataType::kFp8}) {
       for (const int active : {1, 4, 8, 16, 24, 32, 48}) {
         for (const int tokens : {1, 4, 8, 16, 32, 64, 128, 256, -1}) {
-          if (quick && ((active % 16 != 0 && active != 1) || (tokens != 4 && tokens != 32 && tokens != 64))) continue;
+          if (quick &&
+              ((active % 16 != 0 && active != 1) || (tokens != 4 && tokens != 32 && tokens != 64)))
+            continue;
           std::vector<int> counts(static_cast<std::size_t>(active), std::max(tokens, 1));
           if (tokens < 0) counts[0] = 128;  // skewed: one hot expert
           Case item(shape, type, counts, stream);
@@ -291,7 +325,8 @@ int run(bool quick) {
           const double grouped = both ? item.grouped(handle, replays) : NAN;
           const auto share = [&](double us) { return 100.0 * item.bytes() / us * 1e-3 / copy; };
           std::printf("%-12s %-5s %9d %-9s %9.1f %9.1f %9.1f %6.0f%% %6.0f%% %6.0f%%\n", shape.name,
-                      both ? "bf16" : "fp8", active, tokens < 0 ? "1+hot128" : std::to_string(tokens).c_str(), ours, batched,
+                      both ? "bf16" : "fp8", active,
+                      tokens < 0 ? "1+hot128" : std::to_string(tokens).c_str(), ours, batched,
                       grouped, share(ours), share(batched), share(grouped));
           std::fflush(stdout);
         }

@@ -91,6 +91,7 @@ void run_worker(const std::function<std::string(std::size_t)>& work) {
 
 SweepWorkers::SweepWorkers() {
   // Alone, without mpirun's variables, MPI would only cost its start.
+  // NOLINTNEXTLINE(concurrency-mt-unsafe): no other thread runs yet.
   if (std::getenv("OMPI_COMM_WORLD_SIZE") == nullptr && std::getenv("PMI_SIZE") == nullptr) return;
   MPI_Init(nullptr, nullptr);
   MPI_Comm_rank(MPI_COMM_WORLD, &rank_);

@@ -37,7 +37,8 @@ Placement read_placement(const std::filesystem::path& path);
 /// keys, in order of arrival; the first arrives at 0.
 std::vector<Request> read_requests(const std::filesystem::path& path);
 
-/// A Hugging Face config.json. The model is named by the file, or for a `config.json` by its folder.
+/// A Hugging Face config.json. The model is named by the file, or for a `config.json` by its
+/// folder.
 ModelConfig load_model_config(const std::filesystem::path& path);
 
 /// What `metro calibrate` measured on a GPU.

@@ -70,12 +70,11 @@ Journal::Journal(const std::filesystem::path& path, std::string_view format, int
 
 void Journal::append(std::string_view entry) { write_line(fmt::format("{}\n", entry)); }
 
-void Journal::write_line(std::string line) {
-  std::string_view left = line;
-  while (!left.empty()) {
-    const ssize_t written = ::write(file_.get(), left.data(), left.size());
+void Journal::write_line(std::string_view line) {
+  while (!line.empty()) {
+    const ssize_t written = ::write(file_.get(), line.data(), line.size());
     if (written >= 0) {
-      left.remove_prefix(static_cast<std::size_t>(written));
+      line.remove_prefix(static_cast<std::size_t>(written));
     } else if (errno != EINTR) {
       fail_errno("cannot be written");
     }

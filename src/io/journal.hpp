@@ -38,7 +38,7 @@ class Journal {
   void append(std::string_view entry);
 
  private:
-  void write_line(std::string line);
+  void write_line(std::string_view line);
   [[noreturn]] void fail_errno(std::string_view what) const;
 
   std::filesystem::path path_;

@@ -13,8 +13,8 @@ class Taker {
   explicit Taker(std::string_view text) : text_(text) {}
 
   /// A number of exactly `digits` digits in min..max.
-  int number(std::size_t digits, int min, int max) {
-    int value = 0;
+  std::int64_t number(std::size_t digits, std::int64_t min, std::int64_t max) {
+    std::int64_t value = 0;
     ok_ = ok_ && text_.size() >= digits;
     for (std::size_t i = 0; ok_ && i < digits; ++i) {
       ok_ = is_digit(text_[i]);
@@ -61,11 +61,11 @@ class Taker {
 
 std::optional<std::int64_t> parse_timestamp(std::string_view text) {
   Taker take(text);
-  const int year = take.number(4, 1970, 2199);
+  const auto year = take.number(4, 1970, 2199);
   take.need("-");
-  const int month = take.number(2, 1, 12);
+  const auto month = take.number(2, 1, 12);
   take.need("-");
-  const int day = take.number(2, 1, 31);
+  const auto day = take.number(2, 1, 31);
   take.need(" T");
   std::int64_t seconds = take.number(2, 0, 23) * 3600;
   take.need(":");
@@ -79,7 +79,7 @@ std::optional<std::int64_t> parse_timestamp(std::string_view text) {
     offset += take.number(2, 0, 59) * 60;
     seconds -= sign == '+' ? offset : -offset;
   }
-  const std::chrono::year_month_day date{std::chrono::year(year),
+  const std::chrono::year_month_day date{std::chrono::year(static_cast<int>(year)),
                                          std::chrono::month(static_cast<unsigned>(month)),
                                          std::chrono::day(static_cast<unsigned>(day))};
   if (!take.done() || !date.ok()) return std::nullopt;

@@ -18,7 +18,10 @@ std::uint64_t step_key(std::uint64_t seed, std::int64_t step) {
 class FullTimes final : public ExpertTimes {
  public:
   FullTimes(const MoeSetup& setup, PlacementRule rule, bool collect_loads)
-      : setup_(setup), rule_(std::move(rule)), collect_loads_(collect_loads), layers_(setup) {
+      : setup_(setup),
+        rule_(std::move(rule)),
+        collect_loads_(collect_loads),
+        layers_(std::make_unique<MoeLayers>(setup)) {
     if (collect_loads_) clear_loads();
   }
 
@@ -39,7 +42,7 @@ class FullTimes final : public ExpertTimes {
     auto next = std::make_shared<const Placement>(place(loads_, rule_.request, rule_.algorithm));
     const double moved = fetched_slots(*setup_.placement, *next, setup_.num_layers);
     setup_.placement = std::move(next);
-    layers_.emplace(setup_);
+    layers_ = std::make_unique<MoeLayers>(setup_);
     clear_loads();
     return moved;
   }
@@ -63,7 +66,7 @@ class FullTimes final : public ExpertTimes {
   MoeSetup setup_;
   PlacementRule rule_;
   bool collect_loads_;
-  std::optional<MoeLayers> layers_;
+  std::unique_ptr<MoeLayers> layers_;
   Loads loads_;
 };
 

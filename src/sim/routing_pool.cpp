@@ -16,9 +16,9 @@ namespace {
 
 constexpr int kMaxDistinctLayers = 32;
 // Requests that decode together are of as many sequences; prompts are long runs of one.
-constexpr int kDecodeSequences = 512;
+constexpr int kDecodeSequences = 768;
 constexpr int kDecodeLength = 4;  // longer with more drafts
-constexpr int kPrefillSequences = 32;
+constexpr int kPrefillSequences = 12;
 constexpr int kPrefillLength = 256;
 /// Ids that StepRows may copy: 128 MiB of them.
 constexpr std::int64_t kMaxCopiedIds = std::int64_t{32} << 20;
@@ -79,7 +79,8 @@ void check_trace(const RoutingTrace& trace, const ModelConfig& model) {
   }
 }
 
-RoutingPool pool_of_trace(std::shared_ptr<const RoutingTrace> trace, const ModelConfig& model) {
+RoutingPool pool_of_trace(const std::shared_ptr<const RoutingTrace>& trace,
+                          const ModelConfig& model) {
   check_trace(*trace, model);
   const auto rows = std::make_shared<const StepRows>(trace);
   return {rows, rows, training_loads(*trace)};
@@ -100,9 +101,8 @@ RoutingPool pool_of_profile(const RouterProfile& profile, const ModelConfig& mod
   };
   const auto decode = draw(kDecodeSequences, std::max(kDecodeLength, 1 + draft_tokens), "decode");
   const auto prefill = draw(kPrefillSequences, kPrefillLength, "prefill");
+  // A few long prompts say little of which experts are popular; many short sequences do.
   Loads loads = training_loads(*decode);
-  const Loads more = training_loads(*prefill);
-  for (std::size_t i = 0; i < loads.tokens.size(); ++i) loads.tokens[i] += more.tokens[i];
   return {std::make_shared<const StepRows>(decode), std::make_shared<const StepRows>(prefill),
           std::move(loads)};
 }

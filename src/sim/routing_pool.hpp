@@ -39,7 +39,7 @@ class StepRows {
 struct RoutingPool {
   std::shared_ptr<const StepRows> decode;
   std::shared_ptr<const StepRows> prefill;  ///< may be the same
-  Loads loads;                              ///< of the first halves
+  Loads loads;                              ///< of the first half of `decode`
 
   [[nodiscard]] int num_layers() const noexcept { return decode->trace().num_layers(); }
   [[nodiscard]] int num_experts() const noexcept { return decode->trace().num_experts(); }
@@ -51,7 +51,8 @@ struct RoutingPool {
 void check_trace(const RoutingTrace& trace, const ModelConfig& model);
 
 /// A pool over a recorded trace. Throws as check_trace.
-RoutingPool pool_of_trace(std::shared_ptr<const RoutingTrace> trace, const ModelConfig& model);
+RoutingPool pool_of_trace(const std::shared_ptr<const RoutingTrace>& trace,
+                          const ModelConfig& model);
 
 /// A pool drawn from a router profile, with the model's experts, top-k and layers; but for at most
 /// 32 distinct layers, as more only cost time (docs/simulator.md).

@@ -57,28 +57,34 @@ class Instance {
         const int slot = ids_[size(t * p_.topk + k)] - p_.first_slot;
         if (slot < 0 || slot >= p_.num_slots) continue;
         const std::vector<float> x(tokens_f(t));
-        const std::vector<double> both = multiply(up_[size(slot)], up_scales_[size(slot)], 2 * p_.intermediate, x);
+        const std::vector<double> both =
+            multiply(up_[size(slot)], up_scales_[size(slot)], 2 * p_.intermediate, x);
         std::vector<float> inner;
         for (int i = 0; i < p_.intermediate; ++i) {
           const double gate = both[size(i)];
           inner.push_back(from_bf16(to_bf16(
               static_cast<float>(gate / (1 + std::exp(-gate)) * both[size(i + p_.intermediate)]))));
         }
-        const std::vector<double> y = multiply(down_[size(slot)], down_scales_[size(slot)], p_.hidden, inner);
-        for (int i = 0; i < p_.hidden; ++i) sum[size(i)] += double{topk_weights_[size(t * p_.topk + k)]} * y[size(i)];
+        const std::vector<double> y =
+            multiply(down_[size(slot)], down_scales_[size(slot)], p_.hidden, inner);
+        for (int i = 0; i < p_.hidden; ++i)
+          sum[size(i)] += double{topk_weights_[size(t * p_.topk + k)]} * y[size(i)];
       }
-      for (int i = 0; i < p_.hidden; ++i) out[size(t * p_.hidden + i)] = static_cast<float>(sum[size(i)]);
+      for (int i = 0; i < p_.hidden; ++i)
+        out[size(t * p_.hidden + i)] = static_cast<float>(sum[size(i)]);
     }
     return out;
   }
 
   std::vector<float> run() const {
     test::Stream stream;
-    ExpertStage stage({p_.hidden, p_.intermediate, p_.topk, p_.num_tokens + 5, p_.num_slots, p_.weights});
+    ExpertStage stage(
+        {p_.hidden, p_.intermediate, p_.topk, p_.num_tokens + 5, p_.num_slots, p_.weights});
     const DeviceVector<std::int32_t> ids(ids_);
     const DeviceVector<float> topk_weights(topk_weights_);
     const DeviceVector<std::uint16_t> tokens(tokens_);
-    const DeviceVector<std::uint16_t> out(std::vector<std::uint16_t>(tokens_.size(), 0x7fff));  // NaN
+    const DeviceVector<std::uint16_t> out(
+        std::vector<std::uint16_t>(tokens_.size(), 0x7fff));  // NaN
     std::vector<DeviceVector<std::uint8_t>> matrices;
     std::vector<DeviceVector<float>> scales;
     std::vector<const void*> pointers[2];
@@ -97,7 +103,8 @@ class Instance {
     const DeviceVector<const float*> down_scales(scale_pointers[1]);
     for (int again = 0; again < 2; ++again) {  // the second call finds what the first left
       stage.permute(ids.data(), p_.num_tokens, p_.first_slot, stream);
-      stage.run(bf16(tokens), {ups.data(), downs.data(), up_scales.data(), down_scales.data()}, stream);
+      stage.run(bf16(tokens), {ups.data(), downs.data(), up_scales.data(), down_scales.data()},
+                stream);
       stage.combine(topk_weights.data(), p_.num_tokens, bf16(out), stream);
     }
     stream.wait();
@@ -113,7 +120,8 @@ class Instance {
   }
   std::vector<float> tokens_f(int token) const {
     std::vector<float> x;
-    for (int i = 0; i < p_.hidden; ++i) x.push_back(from_bf16(tokens_[size(token * p_.hidden + i)]));
+    for (int i = 0; i < p_.hidden; ++i)
+      x.push_back(from_bf16(tokens_[size(token * p_.hidden + i)]));
     return x;
   }
 
@@ -137,17 +145,19 @@ class Instance {
     scales.push_back(std::move(all));
   }
 
-  std::vector<double> multiply(const std::vector<std::uint8_t>& matrix, const std::vector<float>& scales,
-                               int rows, const std::vector<float>& x) const {
+  std::vector<double> multiply(const std::vector<std::uint8_t>& matrix,
+                               const std::vector<float>& scales, int rows,
+                               const std::vector<float>& x) const {
     const int cols = static_cast<int>(x.size());
     std::vector<double> y(size(rows));
     for (int r = 0; r < rows; ++r) {
       for (int c = 0; c < cols; ++c) {
         const std::size_t i = size(r * cols + c);
-        const double weight =
-            p_.weights == DataType::kFp8
-                ? double{from_e4m3(matrix[i])} * double{scales[size(r / 128 * blocks(cols) + c / 128)]}
-                : double{from_bf16(static_cast<std::uint16_t>(matrix[2 * i] | matrix[2 * i + 1] << 8))};
+        const double weight = p_.weights == DataType::kFp8
+                                  ? double{from_e4m3(matrix[i])} *
+                                        double{scales[size(r / 128 * blocks(cols) + c / 128)]}
+                                  : double{from_bf16(static_cast<std::uint16_t>(
+                                        matrix[2 * i] | matrix[2 * i + 1] << 8))};
         y[size(r)] += weight * double{x[size(c)]};
       }
     }
@@ -188,7 +198,11 @@ TEST_F(ExpertStageTest, EqualsItsDefinition) {
     for (const int hidden : {128, 176, 512}) {
       for (const int intermediate : {16, 48, 96, 768}) {
         for (const int tokens : {1, 9, 33, 150}) {
-          check({.hidden = hidden, .intermediate = intermediate, .num_tokens = tokens, .weights = type}, ++seed);
+          check({.hidden = hidden,
+                 .intermediate = intermediate,
+                 .num_tokens = tokens,
+                 .weights = type},
+                ++seed);
         }
       }
     }
@@ -198,13 +212,17 @@ TEST_F(ExpertStageTest, EqualsItsDefinition) {
 TEST_F(ExpertStageTest, ServesAHotExpertInSeveralGroups) {
   for (const DataType type : {DataType::kBf16, DataType::kFp8}) {
     check({.num_tokens = 300, .weights = type, .hot = true}, 7);
-    check({.hidden = 2048, .intermediate = 768, .topk = 8, .num_tokens = 40, .num_slots = 24, .weights = type}, 8);
+    check({.hidden = 2048,
+           .intermediate = 768,
+           .topk = 8,
+           .num_tokens = 40,
+           .num_slots = 24,
+           .weights = type},
+          8);
   }
 }
 
-TEST_F(ExpertStageTest, WritesZerosWhereNothingIsServed) {
-  check({.masked = 1.0}, 9);
-}
+TEST_F(ExpertStageTest, WritesZerosWhereNothingIsServed) { check({.masked = 1.0}, 9); }
 
 }  // namespace
 }  // namespace metro::ep::gpu

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// Both products of every activated expert in one kernel, made to read weights at the speed of memory.
+// Both products of every activated expert in one kernel, made to read weights at the speed of
+// memory.
 //
-// A block takes tiles of output features, all tiles of the first product before those of the second.
-// In a tile, each of 8 warps reads 32 weight rows over its part of the depth, 128 bytes of a row at a
-// time, by asynchronous copies that run kStages ahead and on into the next tile: weights depend on
-// nothing, so the copies never wait, neither for sums nor for the first product to end. A lane reads
-// back only what it copied itself, which needs no barrier. Weights are the left side of the tensor
-// core's product, 16 features high, and tokens its right side, 8 wide: that suits few tokens. The order
-// of the values in a dot product is free, so a lane's 16 bytes serve as they lie.
+// A block takes tiles of output features, all tiles of the first product before those of the
+// second. In a tile, each of 8 warps reads 32 weight rows over its part of the depth, 128 bytes of
+// a row at a time, by asynchronous copies that run kStages ahead and on into the next tile: weights
+// depend on nothing, so the copies never wait, neither for sums nor for the first product to end. A
+// lane reads back only what it copied itself, which needs no barrier. Weights are the left side of
+// the tensor core's product, 16 features high, and tokens its right side, 8 wide: that suits few
+// tokens. The order of the values in a dot product is free, so a lane's 16 bytes serve as they lie.
 #include <algorithm>
 #include <string>
 
@@ -53,8 +54,8 @@ class TileFinder {
     const ExpertProduct& product = tile.is_up ? params_.up : params_.down;
     const int size = token_class(tile.group.count);
     tile.deep = product.warps_deep[size];
-    tile.first = (number - ends_[at_] + product.tiles[size]) * (tile.is_up ? 16 : 32) *
-                 (kWarps / tile.deep);
+    tile.first =
+        (number - ends_[at_] + product.tiles[size]) * (tile.is_up ? 16 : 32) * (kWarps / tile.deep);
     return tile;
   }
 
@@ -169,8 +170,8 @@ __device__ void load_tokens(const __nv_bfloat16* base,
   }
 }
 
-/// 8 values of a lane for each of its weight rows (0, 8, 16 and 24), times the tokens. Sums take turns:
-/// a product that follows on the same sum would wait for it.
+/// 8 values of a lane for each of its weight rows (0, 8, 16 and 24), times the tokens. Sums take
+/// turns: a product that follows on the same sum would wait for it.
 template <int kTokenTiles>
 __device__ void multiply_piece(const uint4 (&a)[4], const uint4 (&b)[kTokenTiles],
                                Sums<kTokenTiles>& sums) {
@@ -293,8 +294,7 @@ __device__ void compute_tile(const ExpertParams& params, const Tile& tile,
   Sums<kTokenTiles> sums{};
   float scale[2] = {1, 1};
   const int lane_value = lane % 4 * kLaneValues;
-  for (int first = deep * kStageValues; first < product.depth;
-       first += tile.deep * kStageValues) {
+  for (int first = deep * kStageValues; first < product.depth; first += tile.deep * kStageValues) {
     uint4 tokens[kTokenLoads<kWeights>][kTokenTiles];
     load_tokens<kWeights>(base, token_offsets, first + lane_value, product.depth, tokens);
     if constexpr (kWeights == DataType::kFp8) {
@@ -337,7 +337,8 @@ __device__ void compute_tile(const ExpertParams& params, const Tile& tile,
 }
 
 template <DataType kWeights>
-__global__ void __launch_bounds__(kThreads, 1) expert_kernel(const __grid_constant__ ExpertParams params) {
+__global__ void __launch_bounds__(kThreads, 1)
+    expert_kernel(const __grid_constant__ ExpertParams params) {
   extern __shared__ __align__(16) unsigned char shared[];
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const int warp = static_cast<int>(threadIdx.x) / 32;
@@ -373,10 +374,17 @@ __global__ void __launch_bounds__(kThreads, 1) expert_kernel(const __grid_consta
       __syncwarp();
     }
     switch (token_class(tile.group.count)) {
-      case 0: compute_tile<kWeights, 1>(params, tile, copier, stage, ring, all_sums); break;
-      case 1: compute_tile<kWeights, 2>(params, tile, copier, stage, ring, all_sums); break;
-      case 2: compute_tile<kWeights, 4>(params, tile, copier, stage, ring, all_sums); break;
-      default: compute_tile<kWeights, 8>(params, tile, copier, stage, ring, all_sums);
+      case 0:
+        compute_tile<kWeights, 1>(params, tile, copier, stage, ring, all_sums);
+        break;
+      case 1:
+        compute_tile<kWeights, 2>(params, tile, copier, stage, ring, all_sums);
+        break;
+      case 2:
+        compute_tile<kWeights, 4>(params, tile, copier, stage, ring, all_sums);
+        break;
+      default:
+        compute_tile<kWeights, 8>(params, tile, copier, stage, ring, all_sums);
     }
     if (tile.is_up) {
       __syncthreads();

@@ -14,10 +14,10 @@ namespace metro::ep::gpu {
 
 /// One of the two products of an expert, cut into tiles of output features, by class of tokens.
 struct ExpertProduct {
-  int features;                    ///< outputs: intermediate, then hidden
-  int depth;                       ///< values to a dot product: hidden, then intermediate
-  int warps_deep[kTokenClasses];   ///< warps that share the depth of a tile: 1, 2, 4 or 8
-  int tiles[kTokenClasses];        ///< of features
+  int features;                   ///< outputs: intermediate, then hidden
+  int depth;                      ///< values to a dot product: hidden, then intermediate
+  int warps_deep[kTokenClasses];  ///< warps that share the depth of a tile: 1, 2, 4 or 8
+  int tiles[kTokenClasses];       ///< of features
 };
 
 struct PermuteParams {

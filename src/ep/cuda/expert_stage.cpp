@@ -15,7 +15,9 @@ void require(bool good, const char* what, int value, const char* right) {
                                      std::to_string(value) + ", must be " + right);
 }
 
-std::size_t product(int a, int b) { return static_cast<std::size_t>(a) * static_cast<std::size_t>(b); }
+std::size_t product(int a, int b) {
+  return static_cast<std::size_t>(a) * static_cast<std::size_t>(b);
+}
 
 }  // namespace
 
@@ -31,8 +33,7 @@ ExpertStage::ExpertStage(const ExpertStageSizes& sizes) : sizes_(sizes) {
           static_cast<int>(sizes.weights), "bf16 or fp8");
 
   const std::size_t rows = product(sizes.max_tokens, sizes.topk);
-  const auto groups =
-      static_cast<std::size_t>(max_groups(static_cast<int>(rows), sizes.num_slots));
+  const auto groups = static_cast<std::size_t>(max_groups(static_cast<int>(rows), sizes.num_slots));
   // Whole cache lines: while one block writes a row, no other may cache a part of it.
   activation_stride_ = (sizes.intermediate + 63) / 64 * 64;
   integers_ = cuda::make_device_array<std::int32_t>(2 * rows + 3 * groups + 1);

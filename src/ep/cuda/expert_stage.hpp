@@ -17,15 +17,15 @@ struct ExpertStageSizes {
   int hidden = 0;        ///< a multiple of 16
   int intermediate = 0;  ///< of one expert, or of its shard; a multiple of 16
   int topk = 0;
-  int max_tokens = 0;  ///< rows of the largest batch
-  int num_slots = 0;   ///< local, up to 1,024
+  int max_tokens = 0;                  ///< rows of the largest batch
+  int num_slots = 0;                   ///< local, up to 1,024
   DataType weights = DataType::kBf16;  ///< or kFp8
 };
 
 /// Where the local slots' weights lie: device arrays [num_slots] of device pointers, which may be
 /// swapped between calls. gate_up is [2 * intermediate][hidden] (gate first), down is
-/// [hidden][intermediate], row-major, 16-byte aligned. The scales are for fp8 (e4m3) alone: one float
-/// for each block of 128 x 128 values, row-major.
+/// [hidden][intermediate], row-major, 16-byte aligned. The scales are for fp8 (e4m3) alone: one
+/// float for each block of 128 x 128 values, row-major.
 struct SlotWeights {
   const void* const* gate_up = nullptr;
   const void* const* down = nullptr;
