@@ -13,7 +13,7 @@ namespace {
 
 /// Largest batch that is routed; beyond, times grow as they do before it: linearly.
 constexpr std::int64_t kMaxRows = 4096;
-constexpr int kDecodeSamples = 8;
+constexpr int kDecodeSamples = 16;
 constexpr int kMixedSamples = 3;
 
 /// Sizes from `first` on, `per_octave` to a doubling, up to `last`; never two alike.

@@ -15,6 +15,8 @@
 #include "report/simulate_result.hpp"
 #include "sim/batch_drawer.hpp"
 #include "sim/pareto.hpp"
+#include "sim/rank.hpp"
+#include "sim/serving_stats.hpp"
 #include "support/small_serving.hpp"
 
 namespace metro::test {
@@ -101,6 +103,52 @@ RC_GTEST_PROP(SimulationProperty, OneSeedGivesTheSameBytes, ()) {
     return json.dump();
   };
   RC_ASSERT(bytes() == bytes());
+}
+
+/// A rank alone, its requests all there from the start; every step takes a second.
+RC_GTEST_PROP(SimulationProperty, RanksAccountForEveryToken, ()) {
+  sim::RankLimits limits;
+  limits.kv_capacity = *rc::gen::inRange(150, 400);
+  limits.kv_per_request = *rc::gen::inRange(0, 10);
+  limits.max_running = *rc::gen::inRange(1, 12);
+  limits.chunk = *rc::gen::inRange(1, 200);
+  limits.draft_tokens = *rc::gen::inRange(0, 4);
+  limits.draft_acceptance = *rc::gen::element(0.0, 0.5, 1.0);
+  std::vector<sim::LiveRequest> requests(static_cast<std::size_t>(*rc::gen::inRange(1, 20)));
+  const SimulationConfig config;
+  sim::ServingStats stats(config);
+  sim::Rank rank(limits, requests, stats, 1);
+  std::int64_t tokens = 0;
+  std::size_t served = 0;
+  for (std::size_t i = 0; i < requests.size(); ++i) {
+    requests[i].prompt = requests[i].prefill_goal = *rc::gen::inRange(1, 120);
+    requests[i].output = *rc::gen::inRange(0, 60);
+    if (!rank.can_serve(requests[i])) continue;
+    rank.enqueue(static_cast<std::int32_t>(i));
+    tokens += requests[i].output;
+    ++served;
+  }
+  sim::StepOutcome outcome(limits.draft_tokens);
+  std::size_t completed = 0;
+  for (int step = 0; !rank.idle(); ++step) {
+    RC_ASSERT(step < 100'000);
+    const StepLoad& load = rank.plan();
+    RC_ASSERT(load.decode_rows + load.prefill_tokens > 0);  // no step without progress
+    RC_ASSERT(load.prefill_tokens <= limits.chunk);
+    RC_ASSERT(load.decode_rows == load.decode_requests * (1 + limits.draft_tokens));
+    outcome.clear();
+    rank.finish(step, step + 1, outcome);
+    completed += outcome.completed.size();
+    std::int64_t held = 0;
+    for (const sim::LiveRequest& request : requests) held += request.held;
+    RC_ASSERT(rank.kv_used() == held);
+    RC_ASSERT(held <= limits.kv_capacity);
+  }
+  RC_ASSERT(completed == served);
+  RC_ASSERT(rank.kv_used() == 0 && rank.pending_tokens() == 0);
+  std::int64_t generated = 0;
+  for (const sim::LiveRequest& request : requests) generated += request.generated;
+  RC_ASSERT(generated == tokens);
 }
 
 RC_GTEST_PROP(SimulationProperty, BatchesHaveWhatStepsAsk, ()) {
