@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+"""torch.ops.metro.map_to_physical: the hot path as one op, opaque to torch.compile, with a fake."""
+
+from __future__ import annotations
+
+import torch
+
+from metro_moe.vllm import replica_choice
+
+_SCHEMA = (
+    "map_to_physical(Tensor topk_ids, Tensor(a!) load, Tensor table, Tensor count, Tensor record, "
+    "Tensor? num_real, str policy, int num_gpus) -> Tensor"
+)
+
+_library = None  # the op lives as long as this does
+
+
+def _map(topk_ids, load, table, count, record, num_real, policy, num_gpus):
+    return replica_choice.map_to_physical_and_record(
+        topk_ids, load, table, count, record, num_real, policy=policy, num_gpus=num_gpus
+    )
+
+
+def _fake(topk_ids, load, table, count, record, num_real, policy, num_gpus):
+    return torch.empty_like(topk_ids, memory_format=torch.contiguous_format)
+
+
+def map_to_physical():
+    """The op, registered on the first call."""
+    global _library
+    if _library is None:
+        library = torch.library.Library("metro", "FRAGMENT")
+        library.define(_SCHEMA)
+        library.impl("map_to_physical", _map, "CompositeExplicitAutograd")
+        torch.library.register_fake("metro::map_to_physical", _fake, lib=library)
+        _library = library
+    return torch.ops.metro.map_to_physical.default

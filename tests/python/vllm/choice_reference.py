@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The replica choice again, in plain torch and Python: slow, and written apart from the kernels."""
+
+import torch
+
+
+def tables(physical_to_logical, num_experts, width=16):
+    """vLLM's logical_to_physical_map and logical_replica_count of one layer."""
+    table = torch.full((num_experts, width), -1, dtype=torch.int64)
+    count = torch.zeros(num_experts, dtype=torch.int64)
+    for slot, expert in enumerate(physical_to_logical):
+        table[expert, count[expert]] = slot
+        count[expert] += 1
+    return table, count
+
+
+def choose(ids, table, count, policy, num_gpus, num_real=None):
+    """(physical ids, load of each physical id): what the kernels must answer."""
+    num_experts, num_physical = len(count), int(count.sum())
+    rows = len(ids) if num_real is None else min(len(ids), int(num_real))
+    replicas = [[int(s) for s in table[e, : count[e]]] for e in range(num_experts)]
+    gpu = lambda slot: slot // (num_physical // num_gpus)  # noqa: E731
+    chosen = {e: replicas[e][0] for e in range(num_experts)}
+    if policy == "metro":
+        active = {int(e) for e in ids[:rows].flatten() if 0 <= e < num_experts}
+        activated = [0] * num_gpus
+        for e in sorted(active, key=lambda e: (len({gpu(s) for s in replicas[e]}), e)):
+            best = min({gpu(s) for s in replicas[e]}, key=lambda g: (activated[g], g))
+            activated[best] += 1
+            chosen[e] = next(s for s in replicas[e] if gpu(s) == best)
+    out, load = torch.full_like(ids, -1), torch.zeros(num_physical, dtype=torch.int32)
+    for row in range(len(ids)):
+        source = row if row < rows or rows == 0 or policy == "hash" else row % rows
+        for column in range(ids.shape[1]):
+            e = int(ids[source, column])
+            if not 0 <= e < num_experts:
+                continue
+            index = (row * 2654435769 & 0xFFFFFFFF) % int(count[e])
+            out[row, column] = replicas[e][index] if policy == "hash" else chosen[e]
+            if row < rows:
+                load[out[row, column]] += 1
+    return out, load
+
+
+def max_activated(physical, num_physical, num_gpus):
+    """Most distinct physical ids on one GPU."""
+    used = physical[physical >= 0].unique()
+    return int(torch.bincount(used // (num_physical // num_gpus), minlength=num_gpus).max())

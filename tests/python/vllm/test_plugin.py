@@ -1,0 +1,232 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Binding, gating and falling back, against a stand-in for vLLM and vLLM's own modules where they are."""
+
+import importlib
+import logging
+import sys
+
+import pytest
+import torch
+from choice_reference import choose, tables
+from engine import context, needs_interpreter, stand_in, vllm_itself
+
+import metro_moe
+from metro_moe import vllm as plugin
+from metro_moe.vllm import connector, replica_choice
+from metro_moe.vllm.op import map_to_physical
+from metro_moe.vllm.settings import Settings
+
+NUM_EXPERTS, NUM_GPUS, LAYERS = 16, 4, 3
+SLOTS = [0, 3, 5, 5, 9, 11, 14, 0, *range(NUM_EXPERTS)]
+IDS = torch.randint(0, NUM_EXPERTS, (6, 4), generator=torch.Generator().manual_seed(0), dtype=torch.int32)
+
+
+class Layers:
+    """vLLM's EPLB tensors of a model, each layer a row of them."""
+
+    def __init__(self):
+        table, count = tables(SLOTS, NUM_EXPERTS)
+        self.table, self.count = table.repeat(LAYERS, 1, 1), count.repeat(LAYERS, 1)
+        self.load = torch.zeros(LAYERS, len(SLOTS), dtype=torch.int32)
+        self.record = torch.tensor(True)
+
+    def call(self, function, ids, layer=0, num_real=None):
+        real = None if num_real is None else torch.tensor(num_real, dtype=torch.int32)
+        return function(
+            topk_ids=ids, expert_load_view=self.load[layer], logical_to_physical_map=self.table[layer],
+            logical_replica_count=self.count[layer], record_enabled=self.record, num_unpadded_tokens=real,
+        )  # fmt: skip
+
+
+@pytest.fixture
+def layers():
+    return Layers()
+
+
+@pytest.fixture
+def start(monkeypatch):
+    """Registers with settings and a forward context."""
+
+    def start(forward=None, parameters=None, **settings):
+        modules = stand_in(monkeypatch, parameters)
+        forward = forward or context()
+        sys.modules["vllm.forward_context"].get_forward_context = lambda: forward
+        for name, value in settings.items():
+            monkeypatch.setenv(f"METRO_VLLM_{name.upper()}", str(value))
+        plugin.register()
+        return modules
+
+    return start
+
+
+def mapping(module):
+    return getattr(module, connector.FUNCTION)
+
+
+def is_stock(out):
+    return torch.equal(out, IDS)
+
+
+@needs_interpreter
+@pytest.mark.parametrize("policy", ["home", "metro"])
+def test_decode_is_mapped_and_prefill_is_not(start, layers, policy):
+    forward = context()
+    module, other, _ = start(forward, decode=policy)
+    for caller in (module, other):  # the one that imported it by name too
+        out = layers.call(mapping(caller), IDS, num_real=5)
+        assert torch.equal(out, choose(IDS, layers.table[0], layers.count[0], policy, NUM_GPUS, 5)[0])
+        assert torch.equal(torch.tensor(SLOTS)[out][:5], IDS[:5])
+    forward.batch_descriptor.uniform = False
+    assert is_stock(layers.call(mapping(module), IDS))
+    assert plugin.status()["calls"] == {policy: 2, "hash": 1}
+    assert layers.load[0].sum() == 2 * 5 * 4 and layers.load[1:].sum() == 0
+
+
+@needs_interpreter
+def test_a_wrong_mapping_is_seen(start, layers, monkeypatch):
+    """The check above can fail."""
+    good = replica_choice.map_to_physical_and_record
+    module, _, _ = start(decode="metro")
+    monkeypatch.setattr(
+        replica_choice, "map_to_physical_and_record", lambda *a, **k: (good(*a, **k) + 1) % len(SLOTS)
+    )
+    out = layers.call(mapping(module), IDS)
+    assert not torch.equal(torch.tensor(SLOTS)[out], IDS)
+
+
+@needs_interpreter
+@pytest.mark.parametrize(
+    ("forward", "decode"),
+    [
+        (dict(uniform=True), True),
+        (dict(uniform=False, mode="NONE"), True),
+        (dict(uniform=False, mode="NONE", max_query_len=7), False),
+        (dict(uniform=False, mode="PIECEWISE"), False),
+        (dict(uniform=False, mode="FULL"), False),
+        (dict(ubatches=[0, 1]), False),
+    ],
+    ids=str,
+)
+def test_what_is_decode(start, layers, forward, decode):
+    module, _, _ = start(context(**forward), decode="home")
+    assert is_stock(layers.call(mapping(module), IDS)) != decode
+
+
+@needs_interpreter
+@pytest.mark.parametrize(("policy", "mapped"), [("metro", False), ("home", True)])
+def test_ranks_that_see_a_part_of_the_batch(start, layers, caplog, policy, mapped):
+    module, _, _ = start(context(dp_size=2), decode=policy)
+    assert is_stock(layers.call(mapping(module), IDS)) != mapped
+    assert ("use home" in caplog.text) != mapped
+
+
+@needs_interpreter
+def test_lora_and_large_batches_stay(start, layers):
+    module, _, _ = start(context(lora=True), decode="home")
+    assert is_stock(layers.call(mapping(module), IDS))
+    assert "LoRA" in plugin.status()["off"]
+    plugin.unregister()
+    module, _, _ = start(decode="home", max_tokens=5)
+    assert is_stock(layers.call(mapping(module), IDS))
+
+
+def test_an_exception_of_ours_is_said_once_and_stock_serves(start, layers, caplog, monkeypatch):
+    def broken(*arguments, **more):
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(replica_choice, "map_to_physical_and_record", broken)
+    module, _, _ = start(decode="metro")
+    with caplog.at_level(logging.WARNING):
+        for _ in range(3):
+            assert is_stock(layers.call(mapping(module), IDS))
+    assert caplog.text.count("broken") == 1
+
+
+@pytest.mark.parametrize("parameters", ["topk_ids", "topk_ids, load, tables", "topk_ids, *rest"])
+def test_an_unknown_signature_stays(start, caplog, parameters):
+    module, other, stock = start(decode="metro", parameters=parameters)
+    assert mapping(module) is stock and mapping(other) is stock
+    assert caplog.text.count("vLLM stays as it is") == 1
+
+
+def test_a_vllm_without_the_mapping_stays(monkeypatch, caplog):
+    module, _, _ = stand_in(monkeypatch)
+    monkeypatch.delattr(module, connector.FUNCTION)
+    monkeypatch.setenv("METRO_VLLM_DECODE", "metro")
+    plugin.register()
+    assert "has no" in caplog.text and plugin.status()["off"]
+
+
+def test_nothing_happens_unless_asked(start):
+    module, _, stock = start()
+    assert mapping(module) is stock
+
+
+def test_registering_twice_and_taking_back(start):
+    module, other, stock = start(decode="home")
+    once = mapping(module)
+    plugin.register()
+    assert mapping(module) is once is mapping(other) is not stock
+    plugin.unregister()
+    assert mapping(module) is stock and mapping(other) is stock
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [{"DECODE": "best"}, {"PREFILL": "metro"}, {"MAX_TOKENS": "many"}, {"MAX_TOKENS": "0"}, {"BACKEND": "x"},
+     {"POLICY": "home"}, {"RECORD": "x", "RECORD_TOKENS": "1"}],
+    ids=str,
+)  # fmt: skip
+def test_bad_settings(environment):
+    with pytest.raises(ValueError, match="METRO_VLLM_"):
+        Settings.from_environment({f"METRO_VLLM_{name}": value for name, value in environment.items()})
+
+
+@needs_interpreter
+def test_the_op_is_what_its_schema_and_fake_say(layers):
+    arguments = (IDS, layers.load[0], layers.table[0], layers.count[0], layers.record, None, "home", NUM_GPUS)
+    torch.library.opcheck(map_to_physical(), arguments, test_utils=("test_schema", "test_faketensor"))
+
+
+@needs_interpreter
+def test_recording(start, layers, tmp_path):
+    module, _, _ = start(decode="home", record=tmp_path, record_tokens=8, max_tokens=8)
+    batches = [torch.randint(0, NUM_EXPERTS, (LAYERS, 4, 2)) for _ in range(4)]
+    for batch in batches:  # three real rows of four each
+        for layer in range(LAYERS):
+            layers.call(mapping(module), batch[layer], layer, num_real=3)
+    want = torch.cat([batch[:, :3].permute(1, 0, 2) for batch in batches])[-8:]
+    recorder = plugin.current_recorder()
+    assert torch.equal(recorder.tokens().long(), want)
+    trace = metro_moe.read_trace(recorder.write())
+    assert (trace.ids == want.numpy()).all() and trace.num_experts == NUM_EXPERTS
+    recorder.reset()
+    assert recorder.write() is None
+
+
+def test_vllm_itself_is_bound(monkeypatch):
+    module, stock = vllm_itself()
+    monkeypatch.setenv("METRO_VLLM_DECODE", "metro")
+    plugin.register()
+    assert plugin.status()["bound"] == [connector.MODULE] and mapping(module) is not stock
+    assert not torch.cuda.is_initialized()
+    plugin.unregister()
+    assert mapping(module) is stock
+
+
+@needs_interpreter
+def test_vllm_itself_maps_through_the_plugin(monkeypatch, layers):
+    """BaseRouter with vLLM's layer state."""
+    module, _ = vllm_itself()
+    state = importlib.import_module("vllm.distributed.eplb.eplb_state").EplbLayerState()
+    state.set_layer_state(1, layers.load, layers.table, layers.count)
+    state.should_record_tensor = layers.record
+    state.num_unpadded_tokens_tensors = [torch.tensor(5, dtype=torch.int32)]
+    monkeypatch.setattr(importlib.import_module("vllm.forward_context"), "get_forward_context", context)
+    monkeypatch.setenv("METRO_VLLM_DECODE", "metro")
+    plugin.register()
+    router_class = type("Router", (module.BaseRouter,), {"_compute_routing": None, "routing_method_type": None})
+    router = router_class(4, len(SLOTS), state)
+    out = router._apply_eplb_mapping(IDS)
+    assert torch.equal(out, choose(IDS, layers.table[1], layers.count[1], "metro", NUM_GPUS, 5)[0])
+    assert layers.load[1].sum() == 20 and plugin.status()["off"] == ""
