@@ -320,7 +320,7 @@ int run(bool quick) {
           if (tokens < 0) counts[0] = 128;  // skewed: one hot expert
           Case item(shape, type, counts, stream);
           const double ours = item.ours(replays);
-          const bool both = type == DataType::kBf16 && !std::getenv("OURS");
+          const bool both = type == DataType::kBf16;
           const double batched = both ? item.batched(handle, replays) : NAN;
           const double grouped = both ? item.grouped(handle, replays) : NAN;
           const auto share = [&](double us) { return 100.0 * item.bytes() / us * 1e-3 / copy; };

@@ -15,6 +15,7 @@
 #include "core/replica_index.hpp"
 #include "cuda/check.hpp"
 #include "cuda/device_memory.hpp"
+#include "cuda/device_name.hpp"
 #include "cuda/layer_table.hpp"
 #include "metro/cuda/router.hpp"
 #include "metro/error.hpp"
@@ -276,18 +277,6 @@ class Case {
   cuda::DeviceArray<std::int32_t> counts_;
 };
 
-std::string device_name() {
-  int count = 0;
-  if (cudaGetDeviceCount(&count) != cudaSuccess || count == 0) {
-    throw Error(ErrorCode::kDevice, "--device is cuda, but there is no CUDA device, use cpu");
-  }
-  int device = 0;
-  cudaDeviceProp properties{};
-  METRO_CUDA_CHECK(cudaGetDevice(&device));
-  METRO_CUDA_CHECK(cudaGetDeviceProperties(&properties, device));
-  return properties.name;
-}
-
 std::string as_json(const std::vector<Row>& rows, const std::string& device,
                     const CudaBenchOptions& options) {
   auto result = report::make_result("bench route", report::Evidence::kMeasured, options.seed, {});
@@ -327,7 +316,7 @@ std::string as_text(const std::vector<Row>& rows, const std::string& device) {
 }  // namespace
 
 void bench_route_cuda(const CudaBenchOptions& options) {
-  const std::string device = device_name();
+  const std::string device = cuda::device_name();
   std::vector<Row> rows;
   Progress progress("metro: timing kernels");
   for (std::size_t i = 0; i < kShapes.size(); ++i) {

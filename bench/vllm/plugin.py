@@ -210,14 +210,14 @@ KINDS = {"mapping": check_mapping, "tokens": make_tokens, "time": measure}
 # --- in the parent -----------------------------------------------------------------------------
 
 
-def make_package(folder, library):
-    """metro_moe as it would be installed: entry point and, where it was carried, the compiled library."""
+def make_package(folder, extension):
+    """metro_moe as it would be installed: entry point and, where it was given, the compiled extension."""
     folder.mkdir(parents=True)
     package = folder / "metro_moe"
-    if library is not None:
+    if extension is not None:
         shutil.copytree(ROOT / "python/metro_moe", package)
-        opened = lzma.open(library) if library.suffix == ".xz" else open(library, "rb")
-        with opened as source, open(package / library.name.removesuffix(".xz"), "wb") as target:
+        opened = lzma.open(extension) if extension.suffix == ".xz" else open(extension, "rb")
+        with opened as source, open(package / extension.name.removesuffix(".xz"), "wb") as target:
             shutil.copyfileobj(source, target)
     else:  # the plugin alone needs none of the rest
         package.mkdir()
@@ -281,7 +281,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--site", help="folder that unpack.py filled")
     parser.add_argument("--out", type=pathlib.Path, help="folder for logs and results")
-    parser.add_argument("--library", type=pathlib.Path, help="compiled _metro of metro_moe (or .xz), for the cuda backend")
+    parser.add_argument("--extension", type=pathlib.Path, help="compiled _metro of metro_moe (or .xz), for the cuda backend")
     parser.add_argument("--budget", type=float, default=235, help="seconds for everything")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -295,8 +295,8 @@ def main():
     args.out.mkdir(parents=True, exist_ok=True)
     folder = pathlib.Path(tempfile.mkdtemp())
     args.package, checkpoint = str(folder / "package"), str(folder / "tiny")
-    library = args.library if args.library and args.library.exists() else None
-    make_package(folder / "package", library)
+    extension = args.extension if args.extension and args.extension.exists() else None
+    make_package(folder / "package", extension)
     left = lambda: deadline - time.monotonic()  # noqa: E731
     rows = []
 
@@ -304,7 +304,7 @@ def main():
     for name, figures in mapping.get("mapping", {"all": mapping}).items():
         rows.append((f"mapping {name}", json.dumps(figures)))
 
-    chosen = [t for t in TOKENS if library or "cuda" not in t[0]]
+    chosen = [t for t in TOKENS if extension or "cuda" not in t[0]]
     children = {n: Child(n, {"kind": "tokens", "checkpoint": checkpoint, **more}, env, args) for n, env, more in chosen}
     until = time.monotonic() + min(100, left())
     tokens = {name: child.result(until - time.monotonic()) for name, child in children.items()}
@@ -313,7 +313,7 @@ def main():
     trial = {"kind": "time", "model": "30b", "layers": 8, "options": start.GRAPHS, "env": start.SKEW,
              "batches": [8, 32], "redundant": 64}  # fmt: skip
     for name, env in TIMES:
-        if "cuda" in name and not library:
+        if "cuda" in name and not extension:
             continue
         if left() < 25:
             rows.append((f"TPOT {name}", "not run: out of time"))

@@ -42,7 +42,8 @@ class LayerBuilder {
   double tp_;
 };
 
-/// Time of one layer's `policy` on the GPU, measured on an H100; -1 for a policy without figures.
+/// Time of one layer's `policy` on the GPU: the calibration's, or an H100's; -1 for an unknown
+/// policy.
 double router_us(std::string_view policy, const Calibration* calibration) noexcept;
 
 /// True for policies that need the experts of all ranks' tokens before they can choose.

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import torch
+from torch import library as torch_ops
 
 from metro_moe.vllm import replica_choice
 
@@ -29,9 +30,9 @@ def map_to_physical():
     """The op, registered on the first call."""
     global _library
     if _library is None:
-        library = torch.library.Library("metro", "FRAGMENT")
+        library = torch_ops.Library("metro", "FRAGMENT")
         library.define(_SCHEMA)
         library.impl("map_to_physical", _map, "CompositeExplicitAutograd")
-        torch.library.register_fake("metro::map_to_physical", _fake, lib=library)
+        torch_ops.register_fake("metro::map_to_physical", _fake, lib=library)
         _library = library
     return torch.ops.metro.map_to_physical.default

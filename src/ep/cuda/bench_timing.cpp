@@ -29,18 +29,6 @@ double mean(const std::vector<double>& values) {
   return std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
 }
 
-std::string device_name() {
-  int count = 0;
-  if (cudaGetDeviceCount(&count) != cudaSuccess || count == 0) {
-    throw Error(ErrorCode::kDevice, "--device is cuda, but there is no CUDA device, use cpu");
-  }
-  int device = 0;
-  cudaDeviceProp properties{};
-  METRO_CUDA_CHECK(cudaGetDevice(&device));
-  METRO_CUDA_CHECK(cudaGetDeviceProperties(&properties, device));
-  return properties.name;
-}
-
 double measure_copy_gb_s(cudaStream_t stream) {
   std::size_t free_bytes = 0;
   std::size_t all_bytes = 0;

@@ -17,9 +17,6 @@ namespace metro::ep::gpu {
 double median(std::vector<double> values);
 double mean(const std::vector<double>& values);
 
-/// The current device's name. Throws Error{kDevice} where there is none.
-std::string device_name();
-
 /// Rate of a large device-to-device copy, bytes read and written, GB/s (10^9). Takes up to 4 GB of
 /// memory for its time.
 double measure_copy_gb_s(cudaStream_t stream);

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "cuda/check.hpp"
+#include "cuda/device_name.hpp"
 #include "ep/bench_grid.hpp"
 #include "ep/cuda/bench_timing.hpp"
 #include "ep/cuda/rank_bench.hpp"
@@ -45,7 +46,7 @@ void append(std::vector<LayerBenchRow>& rows, std::vector<LayerBenchRow> more) {
 }
 
 LayerBenchResult bench_virtual(const LayerBenchOptions& options) {
-  LayerBenchResult result{device_name(), "virtual", kNotMeasured, {}};
+  LayerBenchResult result{cuda::device_name(), "virtual", kNotMeasured, {}};
   result.copy_gb_s = measure_copy_gb_s(Stream());
   Progress progress(options);
   for (const BenchModel& model : bench_models(options)) {
@@ -63,7 +64,7 @@ LayerBenchResult bench_virtual(const LayerBenchOptions& options) {
 LayerBenchResult bench_rank(const LayerBenchOptions& options, const ncclUniqueId& id, int rank,
                             int size, std::chrono::milliseconds timeout) {
   NcclTransport transport(id, rank, size, timeout);
-  LayerBenchResult result{device_name(), std::string(transport.name()), kNotMeasured, {}};
+  LayerBenchResult result{cuda::device_name(), std::string(transport.name()), kNotMeasured, {}};
   result.copy_gb_s = measure_copy_gb_s(Stream());
   Progress progress(options);
   for (const BenchModel& model : bench_models(options)) {
@@ -115,7 +116,7 @@ void check_ranks(const LayerBenchOptions& options, int ranks) {
 
 std::optional<LayerBenchResult> run_layer_bench_cuda(const LayerBenchOptions& options) {
   const World world = world_from_environment();
-  static_cast<void>(device_name());  // throws where there is no GPU
+  static_cast<void>(cuda::device_name());  // throws where there is no GPU
   int visible = 0;
   METRO_CUDA_CHECK(cudaGetDeviceCount(&visible));
 #if METRO_HAVE_NCCL

@@ -9,6 +9,7 @@ import pytest
 import torch
 from choice_reference import choose, tables
 from engine import context, needs_interpreter, stand_in, vllm_itself
+from torch import library as torch_ops
 
 import metro_moe
 from metro_moe import vllm as plugin
@@ -185,7 +186,7 @@ def test_bad_settings(environment):
 @needs_interpreter
 def test_the_op_is_what_its_schema_and_fake_say(layers):
     arguments = (IDS, layers.load[0], layers.table[0], layers.count[0], layers.record, None, "home", NUM_GPUS)
-    torch.library.opcheck(map_to_physical(), arguments, test_utils=("test_schema", "test_faketensor"))
+    torch_ops.opcheck(map_to_physical(), arguments, test_utils=("test_schema", "test_faketensor"))
 
 
 @needs_interpreter
