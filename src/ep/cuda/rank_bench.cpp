@@ -137,6 +137,11 @@ struct RankInputs {
   cuda::DeviceArray<std::int32_t> count;
 };
 
+/// Tensor-sharded experts need every token on every GPU, whatever the other rows do.
+Dispatch dispatch_of(const BenchCase& of, const LayerBenchOptions& options) {
+  return of.sharding == ExpertSharding::kTensorSharded ? Dispatch::kAllGather : options.dispatch;
+}
+
 /// One row on this rank.
 class CaseBench {
  public:
@@ -152,15 +157,15 @@ class CaseBench {
         layer_(model.shape,
                {.policy = of.policy,
                 .route = {},
-                .dispatch = options.dispatch,
+                .dispatch = dispatch_of(of, options),
                 .combine = options.combine,
                 .sharding = of.sharding},
                {.max_tokens = tokens}, of.placement, transport),
         clock_(stream) {
     const std::size_t rows = at(layer_.routed_rows());
     num_ids_ = rows * at(model.shape.topk);
-    const std::size_t first =
-        options.dispatch == Dispatch::kAllGather ? 0 : at(transport.rank()) * num_ids_;
+    const bool all_gather = dispatch_of(of, options) == Dispatch::kAllGather;
+    const std::size_t first = all_gather ? 0 : at(transport.rank()) * num_ids_;
     for (const TopkBatch& batch : model.routing.batches(transport.size() * tokens)) {
       const auto own = std::span(batch.ids).subspan(first, num_ids_);
       batches_.emplace_back(own.begin(), own.end());
@@ -291,9 +296,11 @@ std::vector<LayerBenchRow> bench_real_ranks(const BenchModel& model, DeviceTrans
       CaseBench bench(model, of, *weights, inputs, transport, tokens, options, stream);
       const auto times = gather(transport, stream, bench.time_batches());
       const auto stage_us = slowest(gather(transport, stream, bench.time_stages()));
-      const auto ids = bench.replica_ids(options.dispatch == Dispatch::kAllGather);
+      const Dispatch dispatch = dispatch_of(of, options);
+      const auto ids = bench.replica_ids(dispatch == Dispatch::kAllGather);
 
       LayerBenchRow row = bench_row(model, of, gpus, tokens, options);
+      row.dispatch = to_string(dispatch);
       row.kernel = "metro";
       row.evidence = "measured";
       const std::vector<double> most = slowest(times);
