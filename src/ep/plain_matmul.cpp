@@ -71,6 +71,7 @@ METRO_CLONES void multiply(const float* x, std::size_t rows, const float* weight
 class PlainMatmul final : public Matmul {
  public:
   void run(const float* x, int rows, const WeightMatrix& w, float* y) override {
+    if (rows == 0) return;  // no weights are read, and `x` and `y` may be null
     panels_.for_each(w, [&](const float* panel, int first, int count) {
       multiply(x, static_cast<std::size_t>(rows), panel, static_cast<std::size_t>(count),
                static_cast<std::size_t>(w.cols), y + first, static_cast<std::size_t>(w.rows));

@@ -293,6 +293,9 @@ TEST(CliSweep, FaultsAreToldBeforeAnythingRuns) {
 }
 
 TEST(CliSweep, RanksOfMpirunShareThePoints) {
+#if !METRO_HAVE_MPI
+  GTEST_SKIP() << "built without MPI";
+#endif
   // NOLINTNEXTLINE(concurrency-mt-unsafe)
   if (std::system("mpirun --version > /dev/null 2>&1") != 0) GTEST_SKIP() << "no mpirun";
   const TemporaryFolder folder;
