@@ -24,8 +24,12 @@ struct Problem {
   int first_slot = 3;
   DataType weights = DataType::kBf16;
   double masked = 0.1;
-  bool hot = false;  ///< most tokens go to one slot
+  bool hot = false;      ///< most tokens go to one slot
+  bool poison = false;   ///< the first token is not a number
+  int shared_limit = 0;  ///< as of a device with less shared memory
 };
+
+constexpr std::uint16_t kNan = 0x7fff;  // in bf16
 
 int blocks(int size) { return (size + 127) / 128; }
 
@@ -47,6 +51,7 @@ class Instance {
     }
     std::normal_distribution<float> normal;
     for (int i = 0; i < p_.num_tokens * p_.hidden; ++i) tokens_.push_back(to_bf16(normal(random_)));
+    if (p_.poison) std::fill_n(tokens_.begin(), p_.hidden, kNan);
   }
 
   std::vector<float> reference() const {
@@ -78,13 +83,12 @@ class Instance {
 
   std::vector<float> run() const {
     test::Stream stream;
-    ExpertStage stage(
-        {p_.hidden, p_.intermediate, p_.topk, p_.num_tokens + 5, p_.num_slots, p_.weights});
+    ExpertStage stage({p_.hidden, p_.intermediate, p_.topk, p_.num_tokens + 5, p_.num_slots,
+                       p_.weights, p_.shared_limit});
     const DeviceVector<std::int32_t> ids(ids_);
     const DeviceVector<float> topk_weights(topk_weights_);
     const DeviceVector<std::uint16_t> tokens(tokens_);
-    const DeviceVector<std::uint16_t> out(
-        std::vector<std::uint16_t>(tokens_.size(), 0x7fff));  // NaN
+    const DeviceVector<std::uint16_t> out(std::vector<std::uint16_t>(tokens_.size(), kNan));
     std::vector<DeviceVector<std::uint8_t>> matrices;
     std::vector<DeviceVector<float>> scales;
     std::vector<const void*> pointers[2];
@@ -183,7 +187,8 @@ class ExpertStageTest : public test::DeviceTest {
     const std::vector<float> got = instance.run();
     double error = 0;
     double norm = 1e-12;
-    for (std::size_t i = 0; i < got.size(); ++i) {
+    const int first = problem.poison ? problem.hidden : 0;
+    for (auto i = static_cast<std::size_t>(first); i < got.size(); ++i) {
       ASSERT_TRUE(std::isfinite(got[i])) << "value " << i;
       error += std::pow(double{got[i]} - double{expected[i]}, 2);
       norm += std::pow(double{expected[i]}, 2);
@@ -219,6 +224,26 @@ TEST_F(ExpertStageTest, ServesAHotExpertInSeveralGroups) {
            .num_slots = 24,
            .weights = type},
           8);
+  }
+}
+
+TEST_F(ExpertStageTest, FitsLessSharedMemory) {
+  for (const DataType type : {DataType::kBf16, DataType::kFp8}) {
+    for (const int tokens : {5, 70, 300}) {
+      check({.num_tokens = tokens,
+             .weights = type,
+             .hot = true,
+             .shared_limit = 163 * 1024},  // an A100's
+            static_cast<unsigned>(tokens));
+    }
+  }
+}
+
+TEST_F(ExpertStageTest, KeepsATokenThatIsNoNumberToItself) {
+  for (const int hidden : {128, 176}) {
+    for (const int tokens : {5, 70}) {
+      check({.hidden = hidden, .num_tokens = tokens, .masked = 0, .poison = true}, 11);
+    }
   }
 }
 

@@ -36,6 +36,7 @@ struct ExpertParams {
   ExpertProduct down;
   SlotWeights weights;
   ExpertPlan plan;
+  int extra_turns;  ///< of tiles of the second product, for blocks with one less of the first
   int topk;
   int hidden;
   int activation_stride;
@@ -46,8 +47,9 @@ struct ExpertParams {
 /// The tiles of both products; the rest is left empty.
 ExpertParams cut_tiles(const ExpertStageSizes& sizes);
 
-/// Throws Error{kUsage} for more groups than there is room for.
-ExpertLaunch prepare_experts(DataType weights, int max_groups);
+/// Throws Error{kUsage} for more groups than there is room for. `shared_limit`: bytes of shared
+/// memory that a block may take, 0 for all of the device's.
+ExpertLaunch prepare_experts(DataType weights, int max_groups, int shared_limit);
 void launch_experts(const ExpertParams& params, const ExpertLaunch& launch, cudaStream_t stream);
 
 struct CombineParams {

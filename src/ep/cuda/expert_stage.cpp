@@ -48,7 +48,7 @@ ExpertStage::ExpertStage(const ExpertStageSizes& sizes) : sizes_(sizes) {
   plan_.down_ends = plan_.up_ends + groups;
   plan_.num_groups = plan_.down_ends + groups;
   plan_.groups = groups_.get();
-  launch_ = prepare_experts(sizes.weights, static_cast<int>(groups));
+  launch_ = prepare_experts(sizes.weights, static_cast<int>(groups), sizes.shared_limit);
 }
 
 void ExpertStage::permute(const std::int32_t* replica_ids, int num_tokens, int first_slot,

@@ -20,6 +20,7 @@ struct ExpertStageSizes {
   int max_tokens = 0;                  ///< rows of the largest batch
   int num_slots = 0;                   ///< local, up to 1,024
   DataType weights = DataType::kBf16;  ///< or kFp8
+  int shared_limit = 0;  ///< bytes of shared memory that a block may take; 0: all there are
 };
 
 /// Where the local slots' weights lie: device arrays [num_slots] of device pointers, which may be
@@ -35,7 +36,8 @@ struct SlotWeights {
 
 struct ExpertLaunch {
   DataType weights = DataType::kBf16;
-  int blocks = 0;  ///< all that the device holds at once
+  bool large = true;  ///< the kernel with the deep rings
+  int blocks = 0;     ///< all that the device holds at once
   int shared_bytes = 0;
 };
 

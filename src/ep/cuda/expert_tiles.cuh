@@ -8,9 +8,10 @@
 /// The instructions that the expert kernel is made of.
 namespace metro::ep::gpu {
 
-/// Copies 16 bytes to shared memory, past the L1 cache, or writes zeros there.
+/// Copies 16 bytes to shared memory, past the L1 cache, or writes zeros there. The whole line comes
+/// to the L2 cache: the rest of it is wanted next.
 __device__ inline void copy_async(std::uint32_t to, const void* from, bool zeros) {
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from),
+  asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(to), "l"(from),
                "r"(zeros ? 0 : 16));
 }
 
@@ -21,6 +22,46 @@ __device__ inline void wait_copy_stage() {
   asm volatile("cp.async.wait_group %0;" ::"n"(kNewer) : "memory");
 }
 
+/// A barrier in shared memory that so many arrivals complete.
+__device__ inline void init_barrier(std::uint32_t barrier, unsigned arrivals) {
+  asm volatile("mbarrier.init.shared.b64 [%0], %1;" ::"r"(barrier), "r"(arrivals) : "memory");
+}
+__device__ inline void arrive(std::uint32_t barrier) {
+  asm volatile(
+      "{\n"
+      ".reg .b64 state;\n"
+      "mbarrier.arrive.shared.b64 state, [%0];\n"
+      "}" ::"r"(barrier)
+      : "memory");
+}
+/// Waits for the end of the barrier's turn 0, 1, 0, ...
+__device__ inline void wait_barrier(std::uint32_t barrier, unsigned turn) {
+#if __CUDA_ARCH__ >= 900
+#define METRO_WAIT "mbarrier.try_wait.parity.shared.b64"  // sleeps meanwhile
+#else
+#define METRO_WAIT "mbarrier.test_wait.parity.shared.b64"
+#endif
+  asm volatile(
+      "{\n"
+      ".reg .pred done;\n"
+      "again:\n" METRO_WAIT
+      " done, [%0], %1;\n"
+      "@!done bra again;\n"
+      "}" ::"r"(barrier),
+      "r"(turn)
+      : "memory");
+#undef METRO_WAIT
+}
+/// Arrives when this thread's copies so far have ended.
+__device__ inline void arrive_after_copies(std::uint32_t barrier) {
+  asm volatile("cp.async.mbarrier.arrive.noinc.shared.b64 [%0];" ::"r"(barrier) : "memory");
+}
+/// A barrier of so many threads of the block, always the same.
+template <int kCount>
+__device__ inline void sync_threads() {
+  asm volatile("bar.sync 1, %0;" ::"n"(kCount) : "memory");
+}
+
 __device__ inline uint4 load_shared(std::uint32_t from) {
   uint4 value;
   asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];"
@@ -28,6 +69,19 @@ __device__ inline uint4 load_shared(std::uint32_t from) {
                : "r"(from)
                : "memory");
   return value;
+}
+
+__device__ inline float4 load_shared_floats(std::uint32_t from) {
+  float4 value;
+  asm volatile("ld.shared.v4.f32 {%0, %1, %2, %3}, [%4];"
+               : "=f"(value.x), "=f"(value.y), "=f"(value.z), "=f"(value.w)
+               : "r"(from)
+               : "memory");
+  return value;
+}
+
+__device__ inline void store_shared(std::uint32_t to, float value) {
+  asm volatile("st.shared.f32 [%0], %1;" ::"r"(to), "f"(value) : "memory");
 }
 
 /// sums [16 x 8] += a [16 x 16] * b [16 x 8], bf16 in, float32 sums.
