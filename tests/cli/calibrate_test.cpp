@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
@@ -62,27 +64,40 @@ TEST(Calibrate, TheSimulatorTakesTheFile) {
   const TemporaryFolder folder;
   const std::string file = folder.file("cpu.json");
   ASSERT_EQ(calibrate({"-o", file}).exit_code, 0);
-  const std::vector<std::string> simulate = {"simulate",
-                                             "--model",
-                                             "Qwen3-30B-A3B",
-                                             "--gpu",
-                                             "h100",
-                                             "--gpus",
-                                             "8",
-                                             "--isl",
-                                             "64",
-                                             "--osl",
-                                             "8",
-                                             "--num-requests",
-                                             "16",
-                                             "--concurrency",
-                                             "8",
-                                             "--calibration",
-                                             file,
-                                             "--json"};
+  std::vector<std::string> simulate = {"simulate",
+                                       "--model",
+                                       "Qwen3-30B-A3B",
+                                       "--gpu",
+                                       "h100",
+                                       "--gpus",
+                                       "8",
+                                       "--isl",
+                                       "64",
+                                       "--osl",
+                                       "8",
+                                       "--num-requests",
+                                       "16",
+                                       "--concurrency",
+                                       "8",
+                                       "--calibration",
+                                       file,
+                                       "--json"};
   const Outcome outcome = run_metro(simulate);
   ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
   EXPECT_EQ(json::parse(outcome.out)["inputs"].size(), 1U) << "the result names the file";
+
+  // By the GPU's name, in a folder of one's own.
+  setenv("METRO_CALIBRATION_DIR", std::filesystem::path(file).parent_path().c_str(), 1);
+  std::ranges::replace(simulate, file, "auto");
+  const Outcome missing = run_metro(simulate);
+  EXPECT_EQ(missing.exit_code, 3);
+  EXPECT_EQ(missing.err,
+            "metro: --calibration is auto, but metro came with no h100.json, give a file\n");
+  std::filesystem::rename(file, folder.file("h100.json"));
+  const Outcome automatic = run_metro(simulate);
+  unsetenv("METRO_CALIBRATION_DIR");
+  ASSERT_EQ(automatic.exit_code, 0) << automatic.err;
+  EXPECT_EQ(json::parse(automatic.out)["tpot_ms"], json::parse(outcome.out)["tpot_ms"]);
 }
 
 TEST(Calibrate, PeopleGetATable) {
