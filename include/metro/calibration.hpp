@@ -34,8 +34,8 @@ struct Calibration {
     double base_us = 0;
     /// (tokens, phi), tokens ascending from 1 up; linear between, and beyond the last two.
     std::vector<std::pair<std::int64_t, double>> phi_us;
-    std::vector<ExpertPoint> points;  ///< what base and phi are fitted to; may be left out
-    double median_error = 0;          ///< of |fit / point - 1|
+    std::vector<ExpertPoint> points{};  ///< what base and phi are fitted to; may be left out
+    double median_error = 0;            ///< of |fit / point - 1|
   };
 
   /// alpha_us + bytes / beta: bytes as NCCL counts them, the larger of a rank's two buffers.
@@ -44,8 +44,8 @@ struct Calibration {
     int gpus = 0;
     double alpha_us = 0;
     double beta_gb_s = 0;
-    std::vector<std::pair<std::int64_t, double>> points;  ///< (bytes, us), may be left out
-    double median_error = 0;                              ///< of |fit / point - 1|
+    std::vector<std::pair<std::int64_t, double>> points{};  ///< (bytes, us), may be left out
+    double median_error = 0;                                ///< of |fit / point - 1|
   };
 
   /// What a serving engine adds to its kernels. Fitted, not measured.
