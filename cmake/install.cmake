@@ -26,6 +26,7 @@ if(TARGET metro_cli)
     INSTALL_RPATH_USE_LINK_PATH ON)
   install(TARGETS metro_cli RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 endif()
+install(DIRECTORY ${PROJECT_SOURCE_DIR}/data/calibration DESTINATION ${CMAKE_INSTALL_DATADIR}/metro OPTIONAL)
 install(FILES ${PROJECT_SOURCE_DIR}/LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})
 
 configure_package_config_file(${PROJECT_SOURCE_DIR}/cmake/metroConfig.cmake.in

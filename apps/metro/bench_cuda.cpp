@@ -6,11 +6,12 @@
 
 #include <algorithm>
 #include <array>
-#include <cmath>
 #include <memory>
 #include <vector>
 
 #include "bench_cuda_kernels.hpp"
+#include "bench_cuda_ranks.hpp"
+#include "bench_cuda_rows.hpp"
 #include "bench_cuda_timer.hpp"
 #include "core/replica_index.hpp"
 #include "cuda/check.hpp"
@@ -22,8 +23,6 @@
 #include "metro/placer.hpp"
 #include "output.hpp"
 #include "replay/synthetic_batches.hpp"
-#include "report/result.hpp"
-#include "report/table.hpp"
 #if METRO_HAVE_NCCL
 #include "metro/cuda/nccl_exchange.hpp"
 #endif
@@ -33,32 +32,15 @@ namespace {
 
 constexpr int kInputs = 16;  // batches that take turns
 
-struct Shape {
-  int experts;
-  int gpus;
-  int replicas;
-  int tokens;
-  int topk;
-};
-
-constexpr auto kShapes = std::to_array<Shape>({{128, 8, 192, 256, 8},
-                                               {256, 8, 384, 256, 8},
-                                               {256, 16, 384, 32, 8},
-                                               {256, 16, 384, 256, 8},
-                                               {256, 16, 384, 1024, 8},
-                                               {256, 32, 384, 256, 8},
-                                               {384, 32, 480, 256, 8},
-                                               {512, 32, 768, 512, 10},
-                                               {256, 64, 512, 256, 8}});
-
-struct Row {
-  Shape shape;
-  std::string input;
-  std::string kernel;
-  double median_us = 0;
-  double max_activated = 0;  // mean over inputs; 0: not a router
-  double moves = 0;
-};
+constexpr auto kShapes = std::to_array<RouteShape>({{128, 8, 192, 256, 8},
+                                                    {256, 8, 384, 256, 8},
+                                                    {256, 16, 384, 32, 8},
+                                                    {256, 16, 384, 256, 8},
+                                                    {256, 16, 384, 1024, 8},
+                                                    {256, 32, 384, 256, 8},
+                                                    {384, 32, 480, 256, 8},
+                                                    {512, 32, 768, 512, 10},
+                                                    {256, 64, 512, 256, 8}});
 
 std::size_t at(int index) noexcept { return static_cast<std::size_t>(index); }
 
@@ -73,7 +55,7 @@ cuda::DeviceArray<T> upload(const std::vector<T>& values) {
 /// One shape with its batches on the device.
 class Case {
  public:
-  Case(const Shape& shape, bool skewed, const CudaBenchOptions& options)
+  Case(const RouteShape& shape, bool skewed, const CudaBenchOptions& options)
       : shape_(shape), input_(skewed ? "skewed" : "uniform") {
     const std::vector<double> skewed_loads = lognormal_loads(shape.experts, options.seed);
     const std::vector<double> loads =
@@ -81,8 +63,8 @@ class Case {
     placement_ = place({1, shape.experts, loads},
                        {.num_replicas = shape.replicas, .num_gpus = shape.gpus}, options.algorithm);
     std::vector<std::int32_t> ids;
-    for (const TopkBatch& batch :
-         draw_batches(loads, shape.tokens, shape.topk, kInputs, options.seed)) {
+    batches_ = draw_batches(loads, shape.tokens, shape.topk, kInputs, options.seed);
+    for (const TopkBatch& batch : batches_) {
       ids.insert(ids.end(), batch.ids.begin(), batch.ids.end());
     }
     const std::vector<std::int64_t> wide(ids.begin(), ids.end());
@@ -93,7 +75,7 @@ class Case {
     counts_ = cuda::make_device_array<std::int32_t>(2 * kInputs + kCountWords);
   }
 
-  void measure(std::vector<Row>& rows, bool exchange) {
+  void measure(std::vector<RouteRow>& rows, bool exchange) {
     add(rows, "empty kernel", [](int, cudaStream_t stream) { launch_empty(32, stream); });
     add(rows, "copy of ids", [this](int i, cudaStream_t stream) {
       launch_copy(ids(i), replicas(i), num_ids(), stream);
@@ -109,6 +91,7 @@ class Case {
 #if METRO_HAVE_NCCL
     add_nccl_exchange(rows);
 #endif
+    add_exchange_between_gpus(rows);
   }
 
  private:
@@ -127,12 +110,12 @@ class Case {
                                      .programmatic_launch = programmatic});
   }
 
-  Row& add(std::vector<Row>& rows, const std::string& kernel, const Call& call) {
+  RouteRow& add(std::vector<RouteRow>& rows, const std::string& kernel, const Call& call) {
     rows.push_back({shape_, input_, kernel, time_us({call}, kInputs)});
     return rows.back();
   }
 
-  void add_stock(std::vector<Row>& rows) {
+  void add_stock(std::vector<RouteRow>& rows) {
     const ReplicaIndex index(placement_.layers[0]);
     std::size_t most = 0;
     for (int e = 0; e < shape_.experts; ++e) most = std::max(most, index.replicas(e).size());
@@ -151,9 +134,9 @@ class Case {
     });
   }
 
-  void add_policy(std::vector<Row>& rows, const char* policy) {
+  void add_policy(std::vector<RouteRow>& rows, const char* policy) {
     cuda::Router router = this->router(policy);
-    Row& row = add(rows, policy, [&](int i, cudaStream_t stream) {
+    RouteRow& row = add(rows, policy, [&](int i, cudaStream_t stream) {
       router.route(0, ids(i), shape_.tokens, replicas(i), stream);
     });
     const BenchStream stream;
@@ -174,7 +157,7 @@ class Case {
     }
   }
 
-  void add_variants(std::vector<Row>& rows) {
+  void add_variants(std::vector<RouteRow>& rows) {
     cuda::Router router = this->router("optimal");
     add_unsolved(rows);
     add(rows, "optimal, int64 ids", [&](int i, cudaStream_t stream) {
@@ -197,7 +180,7 @@ class Case {
     }
   }
 
-  void add_unsolved(std::vector<Row>& rows) {
+  void add_unsolved(std::vector<RouteRow>& rows) {
     const cuda::TableLayout layout = cuda::table_layout(
         cuda::DevicePolicy::kOptimal, shape_.experts, shape_.gpus, shape_.replicas);
     std::vector<std::uint32_t> words(at(layout.total_words));
@@ -216,9 +199,8 @@ class Case {
     });
   }
 
-  /// The batch's tokens shared out over ranks: on this GPU, or one rank per GPU if there are
-  /// enough.
-  void add_exchange(std::vector<Row>& rows, int ranks) {
+  /// The batch's tokens shared out over ranks on this GPU.
+  void add_exchange(std::vector<RouteRow>& rows, int ranks) {
     if (shape_.tokens % (4 * ranks) != 0) return;
     const int tokens = shape_.tokens / ranks;
     std::vector<cuda::Router> routers;
@@ -246,9 +228,27 @@ class Case {
       rows.back().kernel += fmt::format(" ({} time-outs)", counters.timeouts);
   }
 
+  /// Of 2, 4, ... GPUs, a rank each, as far as there are so many.
+  void add_exchange_between_gpus(std::vector<RouteRow>& rows) {
+    int visible = 0;
+    METRO_CUDA_CHECK(cudaGetDeviceCount(&visible));
+    for (int gpus = 2; gpus <= visible; gpus *= 2) {
+      if (shape_.tokens % (4 * gpus) != 0) continue;
+      const ExchangeTimes times = time_exchanges(placement_, batches_, gpus);
+      const std::string lost =
+          times.timeouts > 0 ? fmt::format(" ({} time-outs)", times.timeouts) : "";
+      rows.push_back({shape_, input_, fmt::format("optimal, peer exchange, {} GPUs{}", gpus, lost),
+                      times.peer_us});
+      if (times.nccl_us > 0) {
+        rows.push_back(
+            {shape_, input_, fmt::format("optimal, NCCL exchange, {} GPUs", gpus), times.nccl_us});
+      }
+    }
+  }
+
 #if METRO_HAVE_NCCL
   /// A world of one, as far as one process on one GPU can go: NCCL's fixed cost, no wire.
-  void add_nccl_exchange(std::vector<Row>& rows) {
+  void add_nccl_exchange(std::vector<RouteRow>& rows) {
     ncclComm_t communicator = nullptr;
     const int device = 0;
     if (const ncclResult_t result = ncclCommInitAll(&communicator, 1, &device);
@@ -267,9 +267,10 @@ class Case {
   }
 #endif
 
-  Shape shape_;
+  RouteShape shape_;
   std::string input_;
   Placement placement_;
+  std::vector<TopkBatch> batches_;
   cuda::DeviceArray<std::int32_t> ids_;
   cuda::DeviceArray<std::int64_t> wide_ids_;
   cuda::DeviceArray<std::int32_t> replicas_;
@@ -277,47 +278,11 @@ class Case {
   cuda::DeviceArray<std::int32_t> counts_;
 };
 
-std::string as_json(const std::vector<Row>& rows, const std::string& device,
-                    const CudaBenchOptions& options) {
-  auto result = report::make_result("bench route", report::Evidence::kMeasured, options.seed, {});
-  result["device"] = device;
-  result["algorithm"] = options.algorithm;
-  auto list = nlohmann::ordered_json::array();
-  for (const Row& row : rows) {
-    list.push_back({{"experts", row.shape.experts},
-                    {"gpus", row.shape.gpus},
-                    {"replicas", row.shape.replicas},
-                    {"tokens", row.shape.tokens},
-                    {"topk", row.shape.topk},
-                    {"input", row.input},
-                    {"kernel", row.kernel},
-                    {"median_us", std::round(row.median_us * 1000) / 1000},
-                    {"max_activated", row.max_activated},
-                    {"moves", row.moves}});
-  }
-  result["rows"] = std::move(list);
-  return report::to_text(result);
-}
-
-std::string as_text(const std::vector<Row>& rows, const std::string& device) {
-  report::Table table({"kernel", "experts", "GPUs", "replicas", "tokens", "top-k", "input",
-                       "median us", "max activated", "moves"});
-  for (const Row& row : rows) {
-    table.add_row({row.kernel, fmt::format("{}", row.shape.experts),
-                   fmt::format("{}", row.shape.gpus), fmt::format("{}", row.shape.replicas),
-                   fmt::format("{}", row.shape.tokens), fmt::format("{}", row.shape.topk),
-                   row.input, fmt::format("{:.2f}", row.median_us),
-                   row.max_activated > 0 ? fmt::format("{:.2f}", row.max_activated) : "",
-                   row.kernel == "optimal" ? fmt::format("{:.1f}", row.moves) : ""});
-  }
-  return fmt::format("One call in a CUDA graph on {}; measured.\n\n{}", device, table.text());
-}
-
 }  // namespace
 
 void bench_route_cuda(const CudaBenchOptions& options) {
   const std::string device = cuda::device_name();
-  std::vector<Row> rows;
+  std::vector<RouteRow> rows;
   Progress progress("metro: timing kernels");
   for (std::size_t i = 0; i < kShapes.size(); ++i) {
     for (const bool skewed : {false, true}) {
@@ -325,7 +290,7 @@ void bench_route_cuda(const CudaBenchOptions& options) {
     }
     progress.show(i + 1, kShapes.size());
   }
-  print(options.json ? as_json(rows, device, options) : as_text(rows, device));
+  print(options.json ? route_json(rows, device, options) : route_text(rows, device));
 }
 
 }  // namespace metro::cli

@@ -29,4 +29,9 @@ using Call = std::function<void(int, cudaStream_t)>;
 /// turns. Several calls run at once, a stream each: ranks that wait for each other.
 double time_us(const std::vector<Call>& calls, int num_inputs);
 
+/// The same of one rank among several that have a thread each: `meet()` holds it until all are
+/// there, before each replay.
+double time_us(const Call& call, int num_inputs, const BenchStream& stream,
+               const std::function<void()>& meet);
+
 }  // namespace metro::cli

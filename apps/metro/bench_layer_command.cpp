@@ -29,6 +29,7 @@
 
 #if METRO_HAVE_MPI
 #include "ep/mpi_transport.hpp"
+#include "lost_rank_notice.hpp"
 #endif
 #if METRO_HAVE_EP_CUDA
 #include "ep/cuda/layer_bench_cuda.hpp"
@@ -159,6 +160,7 @@ std::vector<std::string_view> kernel_names() {
   return names;
 }
 
+#if METRO_HAVE_MPI
 /// Ranks that see the same fault report it one after the other, so that the first one's line is
 /// the only one: mpirun ends the rest as soon as a rank has failed.
 template <typename Work>
@@ -167,9 +169,11 @@ auto speak_in_turn(int rank, Work&& work) {
     return work();
   } catch (const Error&) {
     std::this_thread::sleep_for(std::chrono::seconds(2) * rank);
+    LostRankNotice::claim();
     throw;
   }
 }
+#endif
 
 std::optional<ep::LayerBenchResult> run_mpi(const BenchLayerOptions& options,
                                             ep::LayerBenchOptions bench) {
@@ -179,6 +183,7 @@ std::optional<ep::LayerBenchResult> run_mpi(const BenchLayerOptions& options,
     if (transport->size() == 1) {
       fail("--transport is mpi, but one rank was started, use mpirun -np N metro bench layer ...");
     }
+    const LostRankNotice notice(transport->rank(), transport->size());
     if (options.gpus.empty()) bench.gpus = {transport->size()};
     ep::LayerBenchResult result = ep::run_layer_bench_cpu(bench, *transport);
     if (transport->rank() != 0) return std::nullopt;
@@ -256,7 +261,7 @@ void add_bench_layer(CLI::App& bench) {
   add_real_list(*command, "--replication", options->replication, {.min = 1, .max = 1024},
                 "Slots per expert (default 1.5; cuda: 1,1.125,1.25,1.5)");
   add_name(*command, "--algorithm", values.algorithm, algorithm_names(),
-           "Placement (default eplb)");
+           "Placement (default homed)");
   add_name_list(*command, "--policy", values.policies, policy_names(),
                 "Policies (default even,hash,home,metro-paper,optimal); no replication and "
                 "tensor-sharded experts are always beside them");
@@ -293,7 +298,9 @@ void add_bench_layer(CLI::App& bench) {
            "CPU memory for weights; slots share it in turn beyond (default 1)");
   command->footer(
       "Examples: metro bench layer --virtual-gpus 8 --tokens-per-gpu 1,32\n"
-      "          mpirun -np 4 metro bench layer --transport mpi --hidden 1024 --json");
+      "          mpirun -np 4 metro bench layer --transport mpi --hidden 1024 --json\n"
+      "A rank that dies or hangs ends the job: one of the others says so, and they exit with 5;\n"
+      "mpirun's own status is that of the rank that died, 137 when it was killed.");
   command->callback([options] { run(*options); });
 }
 

@@ -52,6 +52,7 @@ void add_trace(CLI::App& app);
 void add_compare(CLI::App& app);
 void add_bench(CLI::App& app);
 void add_bench_layer(CLI::App& bench);
+void add_calibrate(CLI::App& app);
 void add_simulate(CLI::App& app);
 void add_sweep(CLI::App& app);
 void add_validate(CLI::App& app);

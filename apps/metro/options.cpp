@@ -179,6 +179,24 @@ CLI::Option* add_name_list(CLI::App& command, const std::string& name,
   });
 }
 
+CLI::Option* add_size_list(CLI::App& command, const std::string& name,
+                           std::vector<std::pair<int, int>>& values, IntRange range,
+                           const std::string& help) {
+  return add_text(command, name, help, "NxN,...", [&values, name, range](const std::string& text) {
+    values.clear();
+    for_each_entry(text, [&](std::string_view entry) {
+      const std::size_t times = entry.find('x');
+      if (times == std::string_view::npos) {
+        fail(fmt::format("{} is '{}', must be sizes as in 7168x2048", name, entry));
+      }
+      const auto part = [&](std::string_view number) {
+        return static_cast<int>(parse_int(name, number, range));
+      };
+      values.emplace_back(part(entry.substr(0, times)), part(entry.substr(times + 1)));
+    });
+  });
+}
+
 std::string did_you_mean(std::string_view text, std::span<const std::string_view> names) {
   const auto closest = std::ranges::min_element(
       names, {}, [&](std::string_view candidate) { return edit_distance(text, candidate); });

@@ -8,6 +8,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 /// Typed options over CLI11. Each checks its value while the command line is parsed and throws
@@ -50,6 +51,10 @@ CLI::Option* add_real_list(CLI::App& command, const std::string& name, std::vect
 CLI::Option* add_name_list(CLI::App& command, const std::string& name,
                            std::vector<std::string>& values,
                            std::span<const std::string_view> names, const std::string& help);
+/// Comma-separated sizes as in 7168x2048.
+CLI::Option* add_size_list(CLI::App& command, const std::string& name,
+                           std::vector<std::pair<int, int>>& values, IntRange range,
+                           const std::string& help);
 
 /// " (did you mean 'x'?)" for the closest of `names`, or nothing when none is close.
 std::string did_you_mean(std::string_view text, std::span<const std::string_view> names);

@@ -10,6 +10,7 @@
 #include <string_view>
 #include <utility>
 
+#include "calibration_lookup.hpp"
 #include "command.hpp"
 #include "metro/error.hpp"
 #include "metro/io.hpp"
@@ -151,7 +152,8 @@ void add_serving_options(CLI::App& command, ServingOptions& o) {
           "GPUs that fast links join (default: as such hosts have)");
   add_model("--engine", o.engine, "NAME", "vllm, sglang or trtllm (default: an average of them)");
   add_path(command, "--calibration", o.calibration,
-           "Measured kernel times of the GPU, instead of the built-in ones (.json)");
+           "Measured kernel times of the GPU (.json), or auto for those that came with metro, "
+           "instead of the built-in ones");
   add_int(command, "--draft-tokens", o.draft_tokens, {.min = 0, .max = 64},
           "Tokens drafted and verified in each decode step (default 0)");
   add_real(command, "--draft-acceptance", o.draft_acceptance, {.min = 0, .max = 1},
@@ -218,7 +220,8 @@ SimulationConfig ServingFiles::config(const ServingOptions& options, std::uint64
   config.gpu = *find_gpu(options.gpu);
   config.deployment = deployment_of(options, config.model);
   if (!options.calibration.empty()) {
-    config.calibration = once(calibrations_, options.calibration, [](const auto& path) {
+    const auto file = find_calibration(options.calibration, options.gpu);
+    config.calibration = once(calibrations_, file, [](const auto& path) {
       return std::make_shared<const Calibration>(io::read_calibration(path));
     });
   }

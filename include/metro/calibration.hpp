@@ -13,6 +13,19 @@ namespace metro {
 /// Times measured on one GPU, which the cost model uses where it has them: the file that
 /// `metro calibrate` writes (docs/formats.md), read by `io::read_calibration`.
 struct Calibration {
+  /// Activated experts with `tokens` tokens each, the first with `skew` times as many: a batch as
+  /// it was timed.
+  struct ExpertPoint {
+    int activated = 0;
+    std::int64_t tokens = 0;
+    std::int64_t skew = 1;
+    double us = 0;
+
+    /// [activated] tokens of each expert.
+    [[nodiscard]] std::vector<std::int32_t> tokens_per_expert() const;
+    friend bool operator==(const ExpertPoint&, const ExpertPoint&) = default;
+  };
+
   /// Routed experts of one GPU: base_us + sum of phi(tokens of each replica).
   struct ExpertTime {
     int hidden = 0;
@@ -21,6 +34,8 @@ struct Calibration {
     double base_us = 0;
     /// (tokens, phi), tokens ascending from 1 up; linear between, and beyond the last two.
     std::vector<std::pair<std::int64_t, double>> phi_us;
+    std::vector<ExpertPoint> points{};  ///< what base and phi are fitted to; may be left out
+    double median_error = 0;            ///< of |fit / point - 1|
   };
 
   /// alpha_us + bytes / beta: bytes as NCCL counts them, the larger of a rank's two buffers.
@@ -29,6 +44,8 @@ struct Calibration {
     int gpus = 0;
     double alpha_us = 0;
     double beta_gb_s = 0;
+    std::vector<std::pair<std::int64_t, double>> points{};  ///< (bytes, us), may be left out
+    double median_error = 0;                                ///< of |fit / point - 1|
   };
 
   /// What a serving engine adds to its kernels. Fitted, not measured.
@@ -50,6 +67,7 @@ struct Calibration {
   };
 
   std::string gpu;
+  std::string device;  ///< as its driver names it; may be empty
   std::vector<ExpertTime> experts;
   double copy_gb_s = 0;    ///< 0: not measured
   double gemm_tflops = 0;  ///< bf16; 0: not measured

@@ -30,6 +30,9 @@ struct GpuSpec {
 /// The GPU of that name in any case ("H200", "b200_sxm"), or nullptr.
 const GpuSpec* find_gpu(std::string_view name) noexcept;
 
+/// The GPU that a driver's name for a device speaks of ("NVIDIA H100 80GB HBM3"), or nullptr.
+const GpuSpec* find_gpu_of_device(std::string_view device) noexcept;
+
 /// Names that `find_gpu` knows, one a GPU.
 std::vector<std::string_view> gpu_names();
 

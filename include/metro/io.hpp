@@ -44,6 +44,9 @@ ModelConfig load_model_config(const std::filesystem::path& path);
 /// What `metro calibrate` measured on a GPU.
 Calibration read_calibration(const std::filesystem::path& path);
 
+/// The calibration file's text, ending in a newline. Throws as Calibration::validate.
+std::string format_calibration(const Calibration& calibration);
+
 /// The placement file's text, ending in a newline. Throws as Placement::validate.
 std::string format_placement(const Placement& placement);
 

@@ -10,11 +10,27 @@
 namespace metro {
 namespace {
 
+/// Of tokens, experts and their ratio in a point: products fit 32 bits.
+constexpr std::int64_t kMaxCount = 32'768;
+
 void check_number(const std::string& field, double value, bool may_be_zero) {
   // Written so that NaN fails too.
   if (may_be_zero ? value >= 0 && value < 1e15 : value > 0 && value < 1e15) return;
   throw Error(ErrorCode::kInput, fmt::format("{} is {}, must be {}", field, value,
                                              may_be_zero ? "finite and >= 0" : "above 0"));
+}
+
+void check_count(const std::string& field, std::int64_t value) {
+  if (value >= 1 && value <= kMaxCount) return;
+  throw Error(ErrorCode::kInput,
+              fmt::format("{} is {}, must be in 1..{}", field, value, kMaxCount));
+}
+
+void check_point(const Calibration::ExpertPoint& point, const std::string& field) {
+  check_count(field + ".activated", point.activated);
+  check_count(field + ".tokens", point.tokens);
+  check_count(field + ".skew", point.skew);
+  check_number(field + ".us", point.us, false);
 }
 
 void check_expert(const Calibration::ExpertTime& expert, const std::string& field) {
@@ -35,6 +51,22 @@ void check_expert(const Calibration::ExpertTime& expert, const std::string& fiel
     before = tokens;
     check_number(fmt::format("{}.phi_us[{}][1]", field, i), us, false);
   }
+  check_number(field + ".median_error", expert.median_error, true);
+  for (std::size_t i = 0; i < expert.points.size(); ++i) {
+    check_point(expert.points[i], fmt::format("{}.points[{}]", field, i));
+  }
+}
+
+void check_collective(const Calibration::Collective& collective, const std::string& field) {
+  check_number(field + ".gpus", collective.gpus, false);
+  check_number(field + ".alpha_us", collective.alpha_us, true);
+  check_number(field + ".beta_gb_s", collective.beta_gb_s, false);
+  check_number(field + ".median_error", collective.median_error, true);
+  for (std::size_t i = 0; i < collective.points.size(); ++i) {
+    const auto& [bytes, us] = collective.points[i];
+    check_number(fmt::format("{}.points[{}][0]", field, i), static_cast<double>(bytes), false);
+    check_number(fmt::format("{}.points[{}][1]", field, i), us, false);
+  }
 }
 
 void check_engine(const Calibration::Engine& engine, const std::string& field) {
@@ -53,6 +85,13 @@ void check_engine(const Calibration::Engine& engine, const std::string& field) {
 
 }  // namespace
 
+std::vector<std::int32_t> Calibration::ExpertPoint::tokens_per_expert() const {
+  std::vector<std::int32_t> counts(static_cast<std::size_t>(activated),
+                                   static_cast<std::int32_t>(tokens));
+  if (!counts.empty()) counts.front() = static_cast<std::int32_t>(tokens * skew);
+  return counts;
+}
+
 void Calibration::validate() const {
   check_number("copy_gb_s", copy_gb_s, true);
   check_number("gemm_tflops", gemm_tflops, true);
@@ -60,10 +99,7 @@ void Calibration::validate() const {
     check_expert(experts[i], fmt::format("experts[{}]", i));
   }
   for (std::size_t i = 0; i < collectives.size(); ++i) {
-    const std::string field = fmt::format("collectives[{}]", i);
-    check_number(field + ".gpus", collectives[i].gpus, false);
-    check_number(field + ".alpha_us", collectives[i].alpha_us, true);
-    check_number(field + ".beta_gb_s", collectives[i].beta_gb_s, false);
+    check_collective(collectives[i], fmt::format("collectives[{}]", i));
   }
   for (const auto& [policy, us] : router_us) {
     check_number(fmt::format("router_us.{}", policy), us, true);

@@ -63,6 +63,15 @@ const GpuSpec* find_gpu(std::string_view name) noexcept {
   return nullptr;
 }
 
+const GpuSpec* find_gpu_of_device(std::string_view device) noexcept {
+  const GpuSpec* longest = nullptr;  // GB200 is no B200, H200 no H20
+  for (const GpuSpec& gpu : kGpus) {
+    const bool is_named = device.find(gpu.name) != std::string_view::npos;
+    if (is_named && (longest == nullptr || gpu.name.size() > longest->name.size())) longest = &gpu;
+  }
+  return longest;
+}
+
 std::vector<std::string_view> gpu_names() {
   std::vector<std::string_view> names;
   for (const GpuSpec& gpu : kGpus) names.push_back(gpu.name);

@@ -3,7 +3,8 @@
 
 #include <algorithm>
 #include <cmath>
-#include <iterator>
+
+#include "cost/calibration_fit.hpp"
 
 namespace metro::cost {
 namespace {
@@ -17,19 +18,6 @@ const Calibration::ExpertTime* find_measured(const Calibration* calibration, int
     }
   }
   return nullptr;
-}
-
-/// Linear between the points and beyond the last two; below the first, the first.
-double interpolate(const std::vector<std::pair<std::int64_t, double>>& points, double tokens) {
-  if (points.size() == 1 || tokens <= static_cast<double>(points.front().first)) {
-    return points.front().second;
-  }
-  auto above = std::ranges::find_if(
-      points, [&](const auto& point) { return static_cast<double>(point.first) >= tokens; });
-  if (above == points.end()) above = std::prev(points.end());
-  const auto& [x1, y1] = *above;
-  const auto& [x0, y0] = *std::prev(above);
-  return y0 + (y1 - y0) * (tokens - static_cast<double>(x0)) / static_cast<double>(x1 - x0);
 }
 
 }  // namespace
@@ -50,7 +38,7 @@ ExpertTime::ExpertTime(const GpuSpec& gpu, std::string_view engine, double kerne
   const auto* measured = find_measured(calibration, hidden, intermediate, weights);
   if (measured != nullptr) base_us_ = measured->base_us;
   const auto phi = [&](double tokens) {
-    if (measured != nullptr) return interpolate(measured->phi_us, tokens);
+    if (measured != nullptr) return cost::phi_us(*measured, tokens);
     return smooth_max(stream_us, multiply_us * tokens, kernel.sharpness) + row_us * tokens;
   };
   for (std::size_t n = 1; n < phi_us_.size(); ++n) phi_us_[n] = phi(static_cast<double>(n));

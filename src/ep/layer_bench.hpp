@@ -31,7 +31,7 @@ struct LayerBenchOptions {
   std::vector<int> gpus{8};  ///< ranks; virtual ones where the transport has only one
   std::vector<int> tokens_per_gpu{1, 4, 8, 32, 64, 128};
   std::vector<double> replication{1.0, 1.125, 1.25, 1.5};
-  std::string algorithm = "eplb";
+  std::string algorithm = "homed";
   std::vector<std::string> policies{"even", "hash", "home", "metro-paper", "optimal"};
   Dispatch dispatch = Dispatch::kAllGather;
   Combine combine = Combine::kReduceScatter;

@@ -12,7 +12,7 @@
 namespace metro::io {
 namespace {
 
-constexpr int kCalibrationVersion = 1;
+constexpr std::int64_t kMaxBytes = std::int64_t{1} << 50;
 constexpr std::int64_t kMaxInt = std::numeric_limits<std::int32_t>::max();
 
 int read_int(const JsonRef& object, const char* key) {
@@ -22,6 +22,18 @@ int read_int(const JsonRef& object, const char* key) {
 /// Leaves `value` as it is where the key is missing.
 void read_optional(const JsonRef& object, const char* key, double& value) {
   if (const auto found = object.find(key)) value = found->number();
+}
+
+/// Calls `read` for each element of an array that may be left out.
+template <typename Read>
+void for_each_in(const JsonRef& root, const char* key, Read&& read) {
+  const auto array = root.find(key);
+  if (!array) return;
+  const std::size_t count = array->array_size();
+  for (std::size_t i = 0; i < count; ++i) {
+    const JsonRef element = (*array)[i];
+    read(element);
+  }
 }
 
 Calibration::ExpertTime read_expert(const JsonRef& object) {
@@ -42,7 +54,29 @@ Calibration::ExpertTime read_expert(const JsonRef& object) {
     const JsonRef us = point[1];
     expert.phi_us.emplace_back(tokens.integer(1, kMaxInt), us.number());
   }
+  read_optional(object, "median_error", expert.median_error);
+  for_each_in(object, "points", [&](const JsonRef& point) {
+    expert.points.push_back({read_int(point, "activated"), read_int(point, "tokens"),
+                             read_int(point, "skew"), point.at("us").number()});
+  });
   return expert;
+}
+
+Calibration::Collective read_collective(const JsonRef& object) {
+  Calibration::Collective collective{object.at("name").text(),
+                                     read_int(object, "gpus"),
+                                     object.at("alpha_us").number(),
+                                     object.at("beta_gb_s").number(),
+                                     {},
+                                     0};
+  read_optional(object, "median_error", collective.median_error);
+  for_each_in(object, "points", [&](const JsonRef& point) {
+    if (point.array_size() != 2) point.reject("a [bytes, us] pair");
+    const JsonRef bytes = point[0];
+    const JsonRef us = point[1];
+    collective.points.emplace_back(bytes.integer(1, kMaxBytes), us.number());
+  });
+  return collective;
 }
 
 Calibration::Engine read_engine(const JsonRef& object) {
@@ -66,18 +100,6 @@ Calibration::Engine read_engine(const JsonRef& object) {
   return engine;
 }
 
-/// Calls `read` for each element of an array that may be left out.
-template <typename Read>
-void for_each_in(const JsonRef& root, const char* key, Read&& read) {
-  const auto array = root.find(key);
-  if (!array) return;
-  const std::size_t count = array->array_size();
-  for (std::size_t i = 0; i < count; ++i) {
-    const JsonRef element = (*array)[i];
-    read(element);
-  }
-}
-
 }  // namespace
 
 Calibration parse_calibration(std::string_view text, std::string_view file) {
@@ -86,14 +108,13 @@ Calibration parse_calibration(std::string_view text, std::string_view file) {
   check_format(root, "metro-calibration", kCalibrationVersion, true);
   Calibration calibration;
   calibration.gpu = root.at("gpu").text();
+  if (const auto device = root.find("device")) calibration.device = device->text();
   read_optional(root, "copy_gb_s", calibration.copy_gb_s);
   read_optional(root, "gemm_tflops", calibration.gemm_tflops);
   for_each_in(root, "experts",
               [&](const JsonRef& e) { calibration.experts.push_back(read_expert(e)); });
-  for_each_in(root, "collectives", [&](const JsonRef& e) {
-    calibration.collectives.push_back({e.at("name").text(), read_int(e, "gpus"),
-                                       e.at("alpha_us").number(), e.at("beta_gb_s").number()});
-  });
+  for_each_in(root, "collectives",
+              [&](const JsonRef& e) { calibration.collectives.push_back(read_collective(e)); });
   for_each_in(root, "engines",
               [&](const JsonRef& e) { calibration.engines.push_back(read_engine(e)); });
   if (const auto routers = root.find("router_us")) {

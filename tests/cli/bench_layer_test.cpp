@@ -180,9 +180,13 @@ TEST_F(Mpi, ARankThatHangsEndsTheJob) {
 TEST_F(Mpi, ARankThatIsKilledEndsTheJob) {
   const auto start = std::chrono::steady_clock::now();
   const Outcome outcome = run_and_signal("KILL");
-  EXPECT_NE(outcome.exit_code, 0);  // mpirun's own, 128 + the signal
+  EXPECT_EQ(outcome.exit_code, 137);  // mpirun's own, of the rank that was killed
   EXPECT_EQ(outcome.out, "");
   EXPECT_NE(outcome.err.find("signal 9"), std::string::npos) << outcome.err;
+  const auto line = outcome.err.find("metro: rank ");
+  ASSERT_NE(line, std::string::npos) << outcome.err;
+  EXPECT_NE(outcome.err.find("another rank is lost"), std::string::npos) << outcome.err;
+  EXPECT_EQ(outcome.err.find("metro: ", line + 1), std::string::npos) << "more than one line";
   EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(60));
 }
 

@@ -49,6 +49,35 @@ TEST(CalibrationFile, ReadsEverything) {
   EXPECT_EQ(parse_calibration(calibration(""), "f").copy_gb_s, 0) << "all parts are optional";
 }
 
+TEST(CalibrationFile, WritesWhatItReads) {
+  Calibration c;
+  c.gpu = "H\"100\"";
+  c.device = "NVIDIA H100 80GB HBM3";
+  c.copy_gb_s = 2811.123;
+  c.gemm_tflops = 712.5;
+  c.router_us = {{"hash", 1.25}, {"optimal", 2.5}};  // readers sort them by name
+  c.collectives = {{"all-gather", 8, 7.5, 310.25, {{1024, 7.6}, {4096, 8.0}}, 0.0625},
+                   {"all-reduce", 2, 5, 200, {}, 0}};
+  c.experts.push_back({2048, 768, DataType::kFp8, 20.5, {{1, 4.5}, {64, 5.0001}}, {}, 0.031});
+  c.experts.push_back({7168, 2048, DataType::kBf16, 0, {{1, 30}}, {}, 0});
+  c.experts[0].points = {{1, 1, 1, 25.125}, {8, 4, 64, 99.5}};
+  c.engines.push_back({.name = "mine", .layer_us = 5, .mixes_prefill = false});
+  const std::string text = format_calibration(c);
+  const Calibration again = parse_calibration(text, "f");
+  EXPECT_EQ(format_calibration(again), text);
+  EXPECT_EQ(again.gpu, c.gpu);
+  EXPECT_EQ(again.device, c.device);
+  EXPECT_EQ(again.router_us, c.router_us);
+  EXPECT_EQ(again.engines, c.engines);
+  ASSERT_EQ(again.experts.size(), 2U);
+  EXPECT_EQ(again.experts[0].points, c.experts[0].points);
+  EXPECT_EQ(again.experts[0].phi_us, c.experts[0].phi_us);
+  EXPECT_EQ(again.experts[0].median_error, 0.031);
+  EXPECT_EQ(again.collectives[0].points, c.collectives[0].points);
+  EXPECT_EQ(again.experts[0].points[1].tokens_per_expert(),
+            (std::vector<std::int32_t>{256, 4, 4, 4, 4, 4, 4, 4}));
+}
+
 TEST(CalibrationFile, NamesEveryFault) {
   EXPECT_EQ(fault([] {
               parse_calibration(R"({"format": "metro-calibration", "version": 2, "gpu": "x"})",
@@ -72,6 +101,15 @@ TEST(CalibrationFile, NamesEveryFault) {
   EXPECT_EQ(
       calibration_fault(R"(, "experts": [{"hidden": 1, "intermediate": 1, "dtype": "int7"}])"),
       "f: experts[0].dtype is 'int7', must be one of 'fp32', 'bf16', 'fp8', 'fp4'");
+  const std::string point = R"(, "phi_us": [[8, 1]], "points": [{"activated": 1, "tokens": 4, )";
+  EXPECT_EQ(calibration_fault(R"(, "experts": [{)" + shape + point + R"("skew": 1}]}])"),
+            "f: experts[0].points[0].us is missing");
+  EXPECT_EQ(
+      calibration_fault(R"(, "experts": [{)" + shape + point + R"("skew": 99999, "us": 1}]}])"),
+      "f: experts[0].points[0].skew is 99999, must be in 1..32768");
+  EXPECT_EQ(calibration_fault(R"(, "collectives": [{"name": "all-gather", "gpus": 2,
+                                 "alpha_us": 1, "beta_gb_s": 1, "points": [[1]]}])"),
+            "f: collectives[0].points[0] is an array, must be a [bytes, us] pair");
   EXPECT_EQ(calibration_fault(R"(, "router_us": [])"),
             "f: router_us is an array, must be an object of policies and times");
   EXPECT_EQ(calibration_fault(R"(, "engines": [{"name": "a", "mixes_prefill": 1}])"),

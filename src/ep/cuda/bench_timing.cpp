@@ -29,6 +29,14 @@ double mean(const std::vector<double>& values) {
   return std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
 }
 
+std::size_t l2_cache_bytes() {
+  int device = 0;
+  int bytes = 0;
+  METRO_CUDA_CHECK(cudaGetDevice(&device));
+  METRO_CUDA_CHECK(cudaDeviceGetAttribute(&bytes, cudaDevAttrL2CacheSize, device));
+  return static_cast<std::size_t>(bytes);
+}
+
 double measure_copy_gb_s(cudaStream_t stream) {
   std::size_t free_bytes = 0;
   std::size_t all_bytes = 0;

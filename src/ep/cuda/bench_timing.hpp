@@ -17,6 +17,9 @@ namespace metro::ep::gpu {
 double median(std::vector<double> values);
 double mean(const std::vector<double>& values);
 
+/// Of the current device.
+std::size_t l2_cache_bytes();
+
 /// Rate of a large device-to-device copy, bytes read and written, GB/s (10^9). Takes up to 4 GB of
 /// memory for its time.
 double measure_copy_gb_s(cudaStream_t stream);

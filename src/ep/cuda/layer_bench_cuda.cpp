@@ -4,10 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <atomic>
 #include <chrono>
-#include <exception>
-#include <thread>
 #include <vector>
 
 #include "cuda/check.hpp"
@@ -19,6 +16,7 @@
 #include "ep/cuda/virtual_bench.hpp"
 #include "metro/error.hpp"
 #if METRO_HAVE_NCCL
+#include "ep/cuda/local_gpus.hpp"
 #include "ep/cuda/nccl_transport.hpp"
 #endif
 
@@ -78,30 +76,11 @@ LayerBenchResult bench_rank(const LayerBenchOptions& options, const ncclUniqueId
 /// All GPUs of this process, a thread each.
 LayerBenchResult bench_local_gpus(const LayerBenchOptions& options, int gpus,
                                   std::chrono::milliseconds timeout) {
-  const ncclUniqueId id = make_nccl_id();
   LayerBenchResult result;
-  std::vector<std::exception_ptr> failures(static_cast<std::size_t>(gpus));
-  std::atomic<int> first_failed{-1};
-  {
-    std::vector<std::jthread> threads;
-    for (int rank = 0; rank < gpus; ++rank) {
-      threads.emplace_back([&, rank] {
-        try {
-          METRO_CUDA_CHECK(cudaSetDevice(rank));
-          LayerBenchResult own = bench_rank(options, id, rank, gpus, timeout);
-          if (rank == 0) result = std::move(own);
-        } catch (...) {
-          failures[static_cast<std::size_t>(rank)] = std::current_exception();
-          int none = -1;
-          first_failed.compare_exchange_strong(none, rank);
-        }
-      });
-    }
-  }
-  // The others only say that a rank is lost.
-  if (first_failed >= 0) {
-    std::rethrow_exception(failures[static_cast<std::size_t>(first_failed.load())]);
-  }
+  run_local_gpus(gpus, [&](int rank, const ncclUniqueId& id) {
+    LayerBenchResult own = bench_rank(options, id, rank, gpus, timeout);
+    if (rank == 0) result = std::move(own);
+  });
   return result;
 }
 

@@ -4,17 +4,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <optional>
 
-#include "cuda/device_memory.hpp"
-#include "ep/cuda/dispatch_kernels.hpp"
-#include "ep/cuda/expert_stage.hpp"
-#include "ep/cuda/gate.hpp"
-#include "ep/cuda/random_experts.hpp"
-#include "ep/cuda/shared_expert.hpp"
-#include "ep/cuda/slot_table.hpp"
-#include "ep/cuda/transport_exchange.hpp"
-#include "metro/cuda/router.hpp"
+#include "ep/cuda/layer_impl.hpp"
 #include "metro/error.hpp"
 
 namespace metro::ep::gpu {
@@ -28,10 +19,6 @@ constexpr Stage kAllGatherStages[] = {Stage::kDispatch, Stage::kGate,    Stage::
 constexpr Stage kAllToAllStages[] = {Stage::kGate,   Stage::kRoute,   Stage::kDispatch,
                                      Stage::kShared, Stage::kPermute, Stage::kExperts,
                                      Stage::kCombine};
-
-std::size_t product(int a, int b) {
-  return static_cast<std::size_t>(a) * static_cast<std::size_t>(b);
-}
 
 bool exchanges_activity(std::string_view policy) {
   return policy == "optimal" || policy == "metro" || policy == "metro-paper";
@@ -60,66 +47,6 @@ LayerCapacity completed(LayerCapacity capacity, const LayerShape& shape,
 }
 
 }  // namespace
-
-struct CudaLayer::Impl {
-  Impl(const LayerShape& shape, const LayerOptions& options, const LayerCapacity& capacity,
-       const LayerPlacement& placement, DeviceTransport& transport);
-
-  void check(const LayerPlacement& placement) const;
-  void update(const LayerPlacement& placement, std::span<const ExpertPointers> local_slots,
-              cudaStream_t stream);
-  void run(Stage stage, const LayerStep& step, cudaStream_t stream);
-  void dispatch(const LayerStep& step, cudaStream_t stream);
-  void choose(const LayerStep& step, cudaStream_t stream);
-  void route(const LayerStep& step, cudaStream_t stream);
-  void permute(cudaStream_t stream);
-  void combine(const LayerStep& step, cudaStream_t stream);
-
-  [[nodiscard]] int expert_width() const {
-    return (tensor_sharded_ ? expert_slice(shape_, transport_.rank(), transport_.size())
-                            : whole_expert(shape_))
-        .width;
-  }
-  [[nodiscard]] std::size_t rank_values() const {  // of one rank's rows
-    return product(capacity_.max_tokens, shape_.hidden);
-  }
-  [[nodiscard]] std::int32_t* source_row() const { return rows_.get(); }
-  [[nodiscard]] std::int32_t* packed_row() const { return rows_.get() + padded_rows_; }
-
-  LayerShape shape_;
-  LayerOptions options_;
-  DeviceTransport& transport_;
-  LayerCapacity capacity_;
-  bool tensor_sharded_;
-  bool all_gather_;
-  bool reduce_scatter_;
-  int local_range_ = 0;  // slots a GPU where they are contiguous: kernels can tell ours; else 0
-  int padded_rows_;      // of all ranks
-  int routed_rows_;      // that this rank runs the gate on
-  DenseWeights dense_;
-
-  Gate gate_;
-  ExpertStage experts_;
-  SlotTable slots_;
-  std::optional<cuda::Router> router_;
-  std::optional<TransportExchange> exchange_;
-  std::optional<SharedExpert> shared_;
-
-  cuda::DeviceArray<std::int32_t> counts_;       // [ranks] tokens
-  cuda::DeviceArray<std::int32_t> topk_ids_;     // [routed rows][topk]
-  cuda::DeviceArray<float> topk_weights_;        // [routed rows][topk]
-  cuda::DeviceArray<std::int32_t> replica_ids_;  // [routed rows][topk]
-  cuda::DeviceArray<Bf16> x_;                    // [padded rows][hidden] what the experts get,
-  cuda::DeviceArray<std::int32_t> local_ids_;    // [padded rows][topk] for which local slots,
-  cuda::DeviceArray<float> local_weights_;       // [padded rows][topk] (all-to-all dispatch)
-  cuda::DeviceArray<Bf16> partials_;             // [padded rows][hidden] and what comes of it
-  cuda::DeviceArray<Bf16> returned_;             // [parts][max tokens][hidden]
-
-  cuda::DeviceArray<std::int32_t> rows_;        // all-to-all dispatch from here on: see PackParams
-  cuda::DeviceArray<Bf16> packed_x_;            // [padded rows][hidden]
-  cuda::DeviceArray<std::int32_t> packed_ids_;  // [padded rows][topk]
-  cuda::DeviceArray<float> packed_weights_;     // [padded rows][topk]
-};
 
 CudaLayer::Impl::Impl(const LayerShape& shape, const LayerOptions& options,
                       const LayerCapacity& capacity, const LayerPlacement& placement,
@@ -156,9 +83,9 @@ CudaLayer::Impl::Impl(const LayerShape& shape, const LayerOptions& options,
   if (shape.shared_intermediate > 0) {
     shared_.emplace(shape.hidden, shape.shared_intermediate, capacity_.max_tokens);
   }
-  const std::size_t routed_ids = product(routed_rows_, shape.topk);
-  const std::size_t padded_ids = product(padded_rows_, shape.topk);
-  const std::size_t values = product(padded_rows_, shape.hidden);
+  const std::size_t routed_ids = count(routed_rows_, shape.topk);
+  const std::size_t padded_ids = count(padded_rows_, shape.topk);
+  const std::size_t values = count(padded_rows_, shape.hidden);
   counts_ = cuda::make_device_array<std::int32_t>(static_cast<std::size_t>(transport.size()));
   topk_ids_ = cuda::make_device_array<std::int32_t>(routed_ids);
   topk_weights_ = cuda::make_device_array<float>(routed_ids);
@@ -169,7 +96,7 @@ CudaLayer::Impl::Impl(const LayerShape& shape, const LayerOptions& options,
   returned_ = cuda::make_device_array<Bf16>(reduce_scatter_ ? rank_values() : values);
   if (all_gather_) return;
   local_weights_ = cuda::make_device_array<float>(padded_ids);
-  rows_ = cuda::make_device_array<std::int32_t>(2 * product(padded_rows_, 1));
+  rows_ = cuda::make_device_array<std::int32_t>(2 * count(padded_rows_, 1));
   packed_x_ = cuda::make_device_array<Bf16>(values);
   packed_ids_ = cuda::make_device_array<std::int32_t>(padded_ids);
   packed_weights_ = cuda::make_device_array<float>(padded_ids);
@@ -211,109 +138,6 @@ void CudaLayer::Impl::update(const LayerPlacement& placement,
   }
   if (router_) router_->update(0, placement, stream);
   slots_.update(places, local_slots, stream);
-}
-
-void CudaLayer::Impl::run(Stage stage, const LayerStep& step, cudaStream_t stream) {
-  switch (stage) {
-    case Stage::kDispatch:
-      return dispatch(step, stream);
-    case Stage::kGate:
-      return choose(step, stream);
-    case Stage::kExchange:  // inside the router
-      return;
-    case Stage::kRoute:
-      return route(step, stream);
-    case Stage::kShared:
-      if (shared_) shared_->run(step.x, capacity_.max_tokens, dense_, stream);
-      return;
-    case Stage::kPermute:
-      return permute(stream);
-    case Stage::kExperts:
-      return experts_.run(x_.get(), slots_.weights(), stream);
-    case Stage::kCombine:
-      return combine(step, stream);
-  }
-}
-
-void CudaLayer::Impl::dispatch(const LayerStep& step, cudaStream_t stream) {
-  const std::size_t x_bytes = rank_values() * sizeof(Bf16);
-  if (all_gather_) {
-    const Transfer transfers[] = {{step.x, x_.get(), x_bytes},
-                                  {step.num_tokens, counts_.get(), sizeof(std::int32_t)}};
-    return transport_.all_gather(transfers, stream);
-  }
-  launch_pack({.x = step.x,
-               .num_tokens = step.num_tokens,
-               .replica_ids = replica_ids_.get(),
-               .weights = topk_weights_.get(),
-               .places = slots_.places(),
-               .num_gpus = transport_.size(),
-               .max_tokens = capacity_.max_tokens,
-               .topk = shape_.topk,
-               .hidden = shape_.hidden,
-               .source_row = source_row(),
-               .packed_row = packed_row(),
-               .packed_x = packed_x_.get(),
-               .packed_ids = packed_ids_.get(),
-               .packed_weights = packed_weights_.get()},
-              stream);
-  const std::size_t id_bytes = product(capacity_.max_tokens, shape_.topk) * sizeof(std::int32_t);
-  const Transfer transfers[] = {{packed_x_.get(), x_.get(), x_bytes},
-                                {packed_ids_.get(), local_ids_.get(), id_bytes},
-                                {packed_weights_.get(), local_weights_.get(), id_bytes}};
-  transport_.all_to_all(transfers, stream);
-}
-
-void CudaLayer::Impl::choose(const LayerStep& step, cudaStream_t stream) {
-  const Bf16* x = all_gather_ ? x_.get() : step.x;
-  const PaddedRows rows = all_gather_
-                              ? PaddedRows{counts_.get(), transport_.size(), capacity_.max_tokens}
-                              : PaddedRows{step.num_tokens, 1, capacity_.max_tokens};
-  gate_.choose(x, dense_.gate, rows, step.forced_ids, topk_ids_.get(), topk_weights_.get(), stream);
-}
-
-void CudaLayer::Impl::route(const LayerStep& step, cudaStream_t stream) {
-  if (!router_) return;  // tensor-sharded
-  cuda::RouteExtras extras;
-  if (!all_gather_) extras.num_valid_tokens = step.num_tokens;
-  if (exchange_) extras.exchange = &*exchange_;
-  router_->route(0, topk_ids_.get(), routed_rows_, replica_ids_.get(), stream, extras);
-}
-
-void CudaLayer::Impl::permute(cudaStream_t stream) {
-  if (tensor_sharded_) return experts_.permute(topk_ids_.get(), padded_rows_, 0, stream);
-  if (all_gather_ && local_range_ > 0) {
-    return experts_.permute(replica_ids_.get(), padded_rows_, transport_.rank() * local_range_,
-                            stream);
-  }
-  if (all_gather_) {
-    launch_localise(replica_ids_.get(), padded_rows_ * shape_.topk, slots_.places(),
-                    transport_.rank(), local_ids_.get(), stream);
-  }
-  experts_.permute(local_ids_.get(), padded_rows_, 0, stream);
-}
-
-void CudaLayer::Impl::combine(const LayerStep& step, cudaStream_t stream) {
-  const float* weights = all_gather_ ? topk_weights_.get() : local_weights_.get();
-  experts_.combine(weights, padded_rows_, partials_.get(), stream);
-  if (reduce_scatter_ && !shared_) {  // padding rows are sums of zeros
-    return transport_.reduce_scatter(partials_.get(), step.out, rank_values(), stream);
-  }
-  if (reduce_scatter_) {
-    transport_.reduce_scatter(partials_.get(), returned_.get(), rank_values(), stream);
-  } else {
-    const Transfer transfer{partials_.get(), returned_.get(), rank_values() * sizeof(Bf16)};
-    transport_.all_to_all({&transfer, 1}, stream);
-  }
-  launch_sum({.partials = returned_.get(),
-              .partial_row = all_gather_ ? nullptr : packed_row(),
-              .extra = shared_ ? shared_->out() : nullptr,
-              .num_tokens = step.num_tokens,
-              .parts = reduce_scatter_ ? 1 : transport_.size(),
-              .max_tokens = capacity_.max_tokens,
-              .hidden = shape_.hidden,
-              .out = step.out},
-             stream);
 }
 
 CudaLayer::CudaLayer(const LayerShape& shape, const LayerOptions& options,

@@ -109,6 +109,11 @@ void NcclTransport::reduce_scatter(const __nv_bfloat16* send, __nv_bfloat16* rec
          "ncclReduceScatter");
 }
 
+void NcclTransport::all_reduce(__nv_bfloat16* values, std::size_t count, cudaStream_t stream) {
+  settle(ncclAllReduce(values, values, count, ncclBfloat16, ncclSum, communicator_, stream),
+         "ncclAllReduce");
+}
+
 void NcclTransport::wait(cudaStream_t stream) {
   const auto deadline = Clock::now() + timeout_;
   for (;;) {

@@ -41,6 +41,8 @@ class NcclTransport final : public DeviceTransport {
   void all_to_all(std::span<const Transfer> transfers, cudaStream_t stream) override;
   void reduce_scatter(const __nv_bfloat16* send, __nv_bfloat16* receive, std::size_t count,
                       cudaStream_t stream) override;
+  /// In place, the sum over ranks. No part of a layer, but of what `metro calibrate` times.
+  void all_reduce(__nv_bfloat16* values, std::size_t count, cudaStream_t stream);
   void wait(cudaStream_t stream) override;
 
  private:

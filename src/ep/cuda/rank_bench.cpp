@@ -9,6 +9,7 @@
 
 #include "cuda/device_memory.hpp"
 #include "ep/cuda/bench_timing.hpp"
+#include "ep/cuda/gather_values.hpp"
 #include "ep/cuda/layer_cuda.hpp"
 #include "ep/cuda/random_experts.hpp"
 #include "ep/cuda/stream.hpp"
@@ -23,42 +24,6 @@ constexpr std::size_t kMaxSets = 4;
 constexpr std::size_t kCacheTurns = 4;  // weights of so many caches' sizes take turns
 
 std::size_t at(int index) { return static_cast<std::size_t>(index); }
-
-/// Every rank's values, [ranks][n]; collective.
-template <typename T>
-std::vector<std::vector<T>> gather(DeviceTransport& transport, const Stream& stream,
-                                   const std::vector<T>& own) {
-  const std::size_t count = own.size();
-  const auto send = cuda::make_device_array<T>(count);
-  const auto receive = cuda::make_device_array<T>(count * at(transport.size()));
-  METRO_CUDA_CHECK(cudaMemcpy(send.get(), own.data(), count * sizeof(T), cudaMemcpyHostToDevice));
-  const Transfer transfer{send.get(), receive.get(), count * sizeof(T)};
-  transport.all_gather({&transfer, 1}, stream);
-  transport.wait(stream);
-  std::vector<std::vector<T>> all(at(transport.size()), std::vector<T>(count));
-  for (std::size_t rank = 0; rank < all.size(); ++rank) {
-    METRO_CUDA_CHECK(cudaMemcpy(all[rank].data(), receive.get() + rank * count, count * sizeof(T),
-                                cudaMemcpyDeviceToHost));
-  }
-  return all;
-}
-
-/// Largest of each entry over the ranks.
-std::vector<double> slowest(const std::vector<std::vector<double>>& by_rank) {
-  std::vector<double> most = by_rank.front();
-  for (const auto& of_rank : by_rank) {
-    for (std::size_t i = 0; i < most.size(); ++i) most[i] = std::max(most[i], of_rank[i]);
-  }
-  return most;
-}
-
-std::size_t cache_bytes() {
-  int device = 0;
-  int bytes = 0;
-  METRO_CUDA_CHECK(cudaGetDevice(&device));
-  METRO_CUDA_CHECK(cudaDeviceGetAttribute(&bytes, cudaDevAttrL2CacheSize, device));
-  return at(bytes);
-}
 
 /// The weights of this rank's slots under one case, several times over.
 class RankWeights {
@@ -81,7 +46,7 @@ class RankWeights {
     const std::size_t bytes =
         std::max<std::size_t>(1, expert_bytes_on_gpu(shape, slice) * experts.size());
     const std::size_t count =
-        std::clamp<std::size_t>(kCacheTurns * cache_bytes() / bytes + 1, 1, kMaxSets);
+        std::clamp<std::size_t>(kCacheTurns * l2_cache_bytes() / bytes + 1, 1, kMaxSets);
     for (std::size_t set = 0; set < count; ++set) {
       sets_.push_back(std::make_unique<RandomGpuExperts>(shape, slice, experts, seed + set));
       pointers_.emplace_back();

@@ -1,0 +1,225 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <cstdio>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "command.hpp"
+#include "cost/calibration_fit.hpp"
+#include "ep/calibrate.hpp"
+#include "metro/error.hpp"
+#include "metro/gpu.hpp"
+#include "metro/io.hpp"
+#include "metro/model.hpp"
+#include "options.hpp"
+#include "output.hpp"
+#include "report/table.hpp"
+
+#if METRO_HAVE_EP_CUDA
+#include "ep/cuda/calibrate_cuda.hpp"
+#endif
+
+namespace metro::cli {
+namespace {
+
+constexpr std::array<std::string_view, 2> kDevices = {"cuda", "cpu"};
+constexpr std::array<std::string_view, 3> kTypes = {"fp32", "bf16", "fp8"};
+// Kimi-K2's experts are DeepSeek-V3's.
+constexpr std::array<const char*, 5> kModels = {"Qwen3-30B-A3B", "Qwen3-235B-A22B", "DeepSeek-V3",
+                                                "Kimi-K2", "gpt-oss-120b"};
+
+struct CalibrateCommand : CommonOptions {
+  ep::CalibrateOptions run;
+  std::vector<std::string> models;
+  std::vector<std::pair<int, int>> sizes;
+  std::vector<std::string> dtypes;
+  std::string device = "cuda";
+  std::string gpu;
+  std::filesystem::path output;
+};
+
+/// Each shape once, whichever models have it.
+std::vector<ep::ExpertShape> shapes_of(const CalibrateCommand& options) {
+  const bool is_cpu = options.device == "cpu";
+  std::vector<std::string> models = options.models;
+  if (models.empty() && options.sizes.empty()) {
+    models.assign(kModels.begin(), kModels.begin() + (is_cpu ? 1 : kModels.size()));
+  }
+  std::vector<ep::ExpertShape> wanted;
+  for (const std::string& name : models) {
+    const ModelConfig& model = *find_model(name);
+    wanted.push_back({name, model.hidden, model.expert_intermediate, DataType::kBf16});
+  }
+  for (const auto& [hidden, intermediate] : options.sizes) {
+    wanted.push_back({"experts", hidden, intermediate, DataType::kBf16});
+  }
+  std::vector<std::string> dtypes = options.dtypes;
+  if (dtypes.empty())
+    dtypes = is_cpu ? std::vector<std::string>{"fp32"} : std::vector<std::string>{"bf16", "fp8"};
+  std::vector<ep::ExpertShape> shapes;
+  for (ep::ExpertShape shape : wanted) {
+    for (const std::string& dtype : dtypes) {
+      shape.weights = *find_data_type(dtype);
+      const bool is_known = std::ranges::any_of(shapes, [&](const ep::ExpertShape& known) {
+        return known.hidden == shape.hidden && known.intermediate == shape.intermediate &&
+               known.weights == shape.weights;
+      });
+      if (!is_known) shapes.push_back(shape);
+    }
+  }
+  return shapes;
+}
+
+/// What is wrong with the command line alone.
+void check(const CalibrateCommand& options) {
+  for (const std::string& name : options.models) {
+    if (find_model(name)->num_experts == 0) {
+      throw Error(ErrorCode::kUsage, fmt::format("--models names {}, which has no experts", name));
+    }
+  }
+  const bool is_cpu = options.device == "cpu";
+  for (const std::string& dtype : options.dtypes) {
+    if (!is_cpu && dtype == "fp32") {
+      throw Error(ErrorCode::kUsage, "--dtype is fp32, but --device is cuda, use bf16 or fp8");
+    }
+  }
+  for (const auto& [hidden, intermediate] : options.sizes) {
+    if (!is_cpu && (hidden % 16 != 0 || intermediate % 16 != 0)) {
+      throw Error(ErrorCode::kUsage,
+                  fmt::format("--shapes has {}x{}, must be multiples of 16", hidden, intermediate));
+    }
+  }
+}
+
+std::optional<ep::CalibrationRun> measure(const CalibrateCommand& options,
+                                          const ep::CalibrateOptions& run) {
+  if (options.device == "cpu") return ep::calibrate_cpu(run);
+#if METRO_HAVE_EP_CUDA
+  return ep::gpu::calibrate_cuda(run);
+#else
+  throw Error(ErrorCode::kDevice, "--device is cuda, but this build has no CUDA layer, use cpu");
+#endif
+}
+
+/// The name by which the simulator asks for this file.
+std::string gpu_name(const CalibrateCommand& options, const std::string& device) {
+  if (!options.gpu.empty()) return options.gpu;
+  if (options.device == "cpu") return "cpu";
+  const GpuSpec* gpu = find_gpu_of_device(device);
+  return gpu != nullptr ? std::string(gpu->name) : device;
+}
+
+/// phi of so many tokens, or nothing where no point had them.
+std::string phi_text(const Calibration::ExpertTime& expert, std::int64_t tokens) {
+  for (const auto& [count, us] : expert.phi_us) {
+    if (count == tokens) return fmt::format("{:.1f}", us);
+  }
+  return "";
+}
+
+std::string describe(const Calibration& calibration, const CalibrateCommand& options,
+                     const std::vector<std::string>& left_out) {
+  std::string text = fmt::format(
+      "{} ({}); measured. A copy reaches {:.0f} GB/s, a bf16 product {:.3g} TFLOPS.\n\n"
+      "Activated experts: base + the sum of phi(tokens), us; fitted to the points.\n",
+      calibration.gpu, calibration.device, calibration.copy_gb_s, calibration.gemm_tflops);
+  report::Table experts({"hidden", "width", "dtype", "base", "phi(1)", "phi(8)", "phi(64)",
+                         "phi(256)", "points", "median error %"},
+                        3);
+  for (const Calibration::ExpertTime& expert : calibration.experts) {
+    experts.add_row({fmt::format("{}", expert.hidden), fmt::format("{}", expert.intermediate),
+                     std::string(data_type_name(expert.weights)),
+                     fmt::format("{:.1f}", expert.base_us), phi_text(expert, 1),
+                     phi_text(expert, 8), phi_text(expert, 64), phi_text(expert, 256),
+                     fmt::format("{}", expert.points.size()),
+                     fmt::format("{:.1f}", 100 * expert.median_error)});
+  }
+  text += experts.text();
+  if (!calibration.collectives.empty()) {
+    report::Table collectives({"collective", "GPUs", "alpha us", "GB/s", "median error %"}, 1);
+    for (const Calibration::Collective& line : calibration.collectives) {
+      collectives.add_row(
+          {line.name, fmt::format("{}", line.gpus), fmt::format("{:.1f}", line.alpha_us),
+           fmt::format("{:.1f}", line.beta_gb_s), fmt::format("{:.1f}", 100 * line.median_error)});
+    }
+    text += "\n" + collectives.text();
+  }
+  report::Table routers({"policy", "us a layer"}, 1);
+  for (const auto& [policy, us] : calibration.router_us) {
+    routers.add_row({policy, fmt::format("{:.2f}", us)});
+  }
+  text += "\n" + routers.text();
+  for (const std::string& line : left_out) text += fmt::format("\nLeft out: {}", line);
+  if (!left_out.empty()) text += "\n";
+  if (!options.output.empty()) text += fmt::format("\nWritten to {}\n", options.output.string());
+  return text;
+}
+
+void run(const CalibrateCommand& options) {
+  check(options);
+  ep::CalibrateOptions wanted = options.run;
+  wanted.shapes = shapes_of(options);
+  wanted.seed = options.seed;
+  wanted.progress = [](const std::string& line) {
+    std::fputs(fmt::format("metro: calibrate: {}\n", line).c_str(), stderr);
+  };
+  std::optional<ep::CalibrationRun> measured = measure(options, wanted);
+  if (!measured) return;  // rank 0 speaks for all
+  Calibration& calibration = measured->calibration;
+  for (const std::string& line : measured->left_out) wanted.progress("left out: " + line);
+  if (calibration.experts.empty()) {
+    throw Error(ErrorCode::kInfeasible,
+                fmt::format("no shape was measured; {}", measured->left_out.back()));
+  }
+  calibration.gpu = gpu_name(options, calibration.device);
+  for (auto& expert : calibration.experts) cost::fit_expert_time(expert);
+  for (auto& collective : calibration.collectives) cost::fit_collective(collective);
+  const std::string file = io::format_calibration(calibration);
+  if (!options.output.empty()) io::write_file(options.output, file);
+  print(options.json ? file : describe(calibration, options, measured->left_out));
+}
+
+}  // namespace
+
+void add_calibrate(CLI::App& app) {
+  auto options = std::make_shared<CalibrateCommand>();
+  CLI::App* command =
+      add_command(app, "calibrate", "Measure this machine for the simulator", *options);
+  add_name(*command, "--device", options->device, kDevices, "cuda or cpu (default cuda)");
+  CLI::Option* models = add_name_list(
+      *command, "--models", options->models, model_names(),
+      "Whose experts to time (default Qwen3-30B-A3B,Qwen3-235B-A22B,DeepSeek-V3,Kimi-K2,"
+      "gpt-oss-120b; cpu: the first)");
+  add_size_list(*command, "--shapes", options->sizes, {.min = 1, .max = 1 << 16},
+                "Experts of these sizes instead, hidden x intermediate")
+      ->excludes(models);
+  add_name_list(*command, "--dtype", options->dtypes, kTypes,
+                "Weights of the experts (default bf16,fp8; cpu: fp32)");
+  command->add_flag("--quick", options->run.quick, "A few points of each shape");
+  add_real(*command, "--budget-s", options->run.budget_s, {.min = 0, .max = 86400},
+           "Leave out what would end later than this (default: no limit)");
+  command->add_option_function<std::string>(
+      "--gpu", [options](const std::string& name) { options->gpu = name; },
+      "Name in the file (default: this device's among those of `metro simulate --gpu`)");
+  add_int(*command, "--threads", options->run.threads, {.min = 1, .max = 1024},
+          "CPU threads (default all)");
+  add_real(*command, "--weight-gb", options->run.weight_gb, {.min = 0.001, .max = 4096},
+           "CPU memory for weights (default 1)");
+  add_real(*command, "--timeout-s", options->run.timeout_s, {.min = 0.1, .max = 86400},
+           "A GPU that does not answer for so long ends the run (default 30)");
+  add_path(*command, "-o,--output", options->output, "Write the calibration to this file");
+  command->footer(
+      "Examples: metro calibrate -o data/calibration/h100.json\n"
+      "          metro calibrate --device cpu --quick --json");
+  command->callback([options] { run(*options); });
+}
+
+}  // namespace metro::cli
