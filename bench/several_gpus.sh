@@ -54,8 +54,13 @@ part() {
   fi
   [ "$(left)" -lt "$limit" ] && limit=$(left)
   say "$name (at most $limit s)"
-  if timeout -k 5 "$limit" "$@" >"$out/$name.part" 2>"$out/$name.log" </dev/null && [ -s "$out/$name.part" ]; then
+  local status=0
+  timeout -k 5 "$limit" "$@" >"$out/$name.part" 2>"$out/$name.log" </dev/null || status=$?
+  if [ $status = 0 ] && [ -s "$out/$name.part" ]; then
     mv "$out/$name.part" "$out/$name.json"
+  elif [ $status = 6 ]; then
+    say "$name is not through, call again"
+    exit 6
   else
     say "$name failed: $(grep -v '^$' "$out/$name.log" | tail -n 1)"
     failed=1
@@ -80,12 +85,13 @@ predict() {
     CUDA_VISIBLE_DEVICES=0 part "predict-layer-$model" 200 "$metro" bench layer --device cuda --model "$model" \
       --virtual-gpus "$gpus" "${grid[@]}" --batches 2 --repeats 3 --json
   done
-  local gpu replication requests
+  python3 bench/vllm/several_gpus.py --config "$out/models"
+  local gpu replication requests policy
   gpu=$(nvidia-smi --query-gpu=name --format=csv,noheader | head -n 1 | grep -oE 'H100|H200|B200|B300|A100|H20' | head -n 1)
   for replication in 1.0 1.125 1.5; do
     for requests in 8 16 32; do
       for policy in hash optimal; do
-        part "predict-vllm-$policy-$replication-$requests" 60 "$metro" simulate --model Qwen3-30B-A3B --gpu "${gpu:-h100}" \
+        part "predict-vllm-$policy-$replication-$requests" 60 "$metro" simulate --model "$out/models/30b/config.json" --gpu "${gpu:-h100}" \
           --gpus "$gpus" --replication $replication --policy $policy --algorithm eplb --engine vllm --isl 64 --osl 128 \
           --num-requests $((4 * requests * gpus)) --concurrency $((requests * gpus)) --json
       done
