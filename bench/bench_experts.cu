@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The expert stage against what libraries offer, in one run on one GPU: our kernel, cuBLAS's
-// batched and cuBLAS's grouped matrix product over the same activated experts.
+// batched and grouped matrix products, and CUTLASS's grouped one where the build has it (CMake's
+// METRO_CUTLASS_DIR), over the same activated experts.
 //
 //     bench_experts [--quick]
 //
@@ -23,6 +24,9 @@
 #include "ep/cuda/expert_stage.hpp"
 #include "ep/cuda/stream.hpp"
 #include "metro/error.hpp"
+#if METRO_HAVE_CUTLASS
+#include "cutlass_grouped.hpp"
+#endif
 
 namespace {
 
@@ -215,6 +219,48 @@ class Case {
   double batched(cublasHandle_t handle, int replays) { return library(handle, replays, false); }
   double grouped(cublasHandle_t handle, int replays) { return library(handle, replays, true); }
 
+  /// NAN in a build without CUTLASS.
+  double cutlass(int replays) {
+#if METRO_HAVE_CUTLASS
+    const int hidden = shape_.hidden;
+    const int width = shape_.intermediate;
+    const auto rows = static_cast<std::size_t>(rows_);
+    auto gate_up = make_device_array<Bf16>(rows * 2 * width);
+    auto activation = make_device_array<Bf16>(rows * width);
+    auto out = make_device_array<Bf16>(rows * hidden);
+    std::vector<metro::bench::CutlassGrouped> products;  // of each set the first, then the second
+    for (int set = 0; set < sets_; ++set) {
+      std::vector<const void*> x[2];
+      std::vector<const void*> w[2];
+      std::vector<void*> y[2];
+      std::size_t row = 0;
+      for (int e = 0; e < active_; ++e) {
+        x[0].push_back(tokens_.get() + row * hidden);
+        w[0].push_back(up(set, e));
+        y[0].push_back(gate_up.get() + row * 2 * width);
+        x[1].push_back(activation.get() + row * width);
+        w[1].push_back(down(set, e));
+        y[1].push_back(out.get() + row * hidden);
+        row += static_cast<std::size_t>(counts_[static_cast<std::size_t>(e)]);
+      }
+      products.emplace_back(counts_, 2 * width, hidden, x[0], w[0], y[0]);
+      products.emplace_back(counts_, hidden, width, x[1], w[1], y[1]);
+    }
+    std::vector<Graph> graphs;
+    for (std::size_t set = 0; set < products.size(); set += 2) {
+      graphs.emplace_back(stream_, [&] {
+        products[set].run(stream_);
+        swiglu<<<264, 256, 0, stream_>>>(gate_up.get(), activation.get(), rows_, width);
+        products[set + 1].run(stream_);
+      });
+    }
+    return median_us(graphs, stream_, replays);
+#else
+    static_cast<void>(replays);
+    return NAN;
+#endif
+  }
+
  private:
   double library(cublasHandle_t handle, int replays, bool grouped) {
     const int hidden = shape_.hidden;
@@ -302,9 +348,9 @@ int run(bool quick) {
   auto workspace = make_device_array<char>(std::size_t{64} << 20);
   blas_check(cublasSetWorkspace(handle, workspace.get(), std::size_t{64} << 20));
   const double copy = copy_gb_s(stream);
-  std::printf("copy %.0f GB/s\n%-12s %-5s %9s %-9s %9s %9s %9s %7s %7s %7s\n", copy, "shape",
-              "dtype", "activated", "tokens", "ours_us", "batched", "grouped", "ours", "batched",
-              "grouped");
+  std::printf("copy %.0f GB/s\n%-12s %-5s %9s %-9s %9s %9s %9s %9s %7s %7s %7s %7s\n", copy,
+              "shape", "dtype", "activated", "tokens", "ours_us", "batched", "grouped", "cutlass",
+              "ours", "batched", "grouped", "cutlass");
   for (const Shape& shape : {Shape{"Qwen3-30B", 2048, 768},
                              {"Qwen3-235B", 4096, 1536},
                              {"DeepSeek-V3", 7168, 2048},
@@ -323,11 +369,13 @@ int run(bool quick) {
           const bool both = type == DataType::kBf16;
           const double batched = both ? item.batched(handle, replays) : NAN;
           const double grouped = both ? item.grouped(handle, replays) : NAN;
+          const double cutlass = both ? item.cutlass(replays) : NAN;
           const auto share = [&](double us) { return 100.0 * item.bytes() / us * 1e-3 / copy; };
-          std::printf("%-12s %-5s %9d %-9s %9.1f %9.1f %9.1f %6.0f%% %6.0f%% %6.0f%%\n", shape.name,
-                      both ? "bf16" : "fp8", active,
-                      tokens < 0 ? "1+hot128" : std::to_string(tokens).c_str(), ours, batched,
-                      grouped, share(ours), share(batched), share(grouped));
+          std::printf(
+              "%-12s %-5s %9d %-9s %9.1f %9.1f %9.1f %9.1f %6.0f%% %6.0f%% %6.0f%% %6.0f%%\n",
+              shape.name, both ? "bf16" : "fp8", active,
+              tokens < 0 ? "1+hot128" : std::to_string(tokens).c_str(), ours, batched, grouped,
+              cutlass, share(ours), share(batched), share(grouped), share(cutlass));
           std::fflush(stdout);
         }
       }

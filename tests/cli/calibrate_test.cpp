@@ -45,7 +45,8 @@ TEST(Calibrate, TheCostModelReadsWhatWasMeasured) {
     ModelConfig model = *find_model("Qwen3-30B-A3B");
     model.hidden = expert.hidden;
     model.expert_intermediate = expert.intermediate;
-    Deployment deployment{.gpus = 8};
+    Deployment deployment;
+    deployment.gpus = 8;
     deployment.expert_weights = expert.weights;
     const CostModel cost(model, *find_gpu("H100"), deployment, &calibration);
     ASSERT_EQ(expert.points.size(), 13U);

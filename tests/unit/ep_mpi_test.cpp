@@ -106,7 +106,9 @@ TEST_F(EpMpi, ThreadsAndProcessesChooseTheSameReplicas) {
   const auto pairs = static_cast<std::size_t>(test.num_tokens() * test.shape.topk);
   const MoeOutcome threads = run_ranks(test, x);
   const MoeOutcome processes = check(test, x, pairs);  // all-gather: rank 0 has every id
-  if (ranks->rank() == 0) EXPECT_EQ(processes.replica_ids, threads.replica_ids);
+  if (ranks->rank() == 0) {
+    EXPECT_EQ(processes.replica_ids, threads.replica_ids);
+  }
 }
 
 }  // namespace
