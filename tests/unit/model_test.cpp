@@ -111,6 +111,15 @@ TEST(Gpus, AreFoundByTheNamesOfTheCommandLine) {
   for (const std::string_view name : gpu_names()) EXPECT_EQ(find_gpu(name)->name, name);
 }
 
+TEST(Gpus, AreFoundInADriversName) {
+  EXPECT_EQ(find_gpu_of_device("NVIDIA H100 80GB HBM3")->name, "H100");
+  EXPECT_EQ(find_gpu_of_device("NVIDIA H200")->name, "H200") << "no H20";
+  EXPECT_EQ(find_gpu_of_device("NVIDIA H20")->name, "H20");
+  EXPECT_EQ(find_gpu_of_device("NVIDIA GB200")->name, "GB200") << "no B200";
+  EXPECT_EQ(find_gpu_of_device("NVIDIA A100-SXM4-80GB")->name, "A100");
+  EXPECT_EQ(find_gpu_of_device("Tesla V100"), nullptr);
+}
+
 TEST(Gpus, MultiplyNarrowWeightsOnTheNextWiderUnit) {
   EXPECT_EQ(find_gpu("a100")->flops(DataType::kFp8), 312e12);
   EXPECT_EQ(find_gpu("h100")->flops(DataType::kFp8), 1979e12);
