@@ -7,6 +7,7 @@
 #include "io/calibration_file.hpp"
 #include "io/serving_table.hpp"
 #include "metro/error.hpp"
+#include "metro/io.hpp"
 
 namespace metro::io {
 namespace {
