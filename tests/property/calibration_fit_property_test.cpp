@@ -3,8 +3,8 @@
 #include <gtest/gtest.h>
 #include <rapidcheck/gtest.h>
 
+#include <algorithm>
 #include <cmath>
-#include <limits>
 
 #include "core/rng.hpp"
 #include "cost/calibration_fit.hpp"
