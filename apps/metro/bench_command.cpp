@@ -209,8 +209,10 @@ void add_bench_route(CLI::App& bench) {
       ->excludes(topk);
   add_name(*command, "--device", options->device, std::array<std::string_view, 2>{"cpu", "cuda"},
            "Where to route (default cpu)");
-  command->add_flag("--exchange", options->exchange,
-                    "Also time ranks that exchange what they activate (--device cuda)");
+  command->add_flag(
+      "--exchange", options->exchange,
+      "Also time ranks that exchange what they activate, on one GPU and between those "
+      "here (--device cuda)");
   add_int(*command, "--rounds", options->rounds, {.min = 1, .max = 1'000'000},
           "Timed calls per batch and policy (default 100)");
   command->footer("Example: metro bench route --gpus 8,16,32 --tokens 32,256 --json");
