@@ -25,6 +25,8 @@ struct PermuteParams {
   int num_assignments;
   int first_slot;
   int num_slots;
+  int max_groups;  ///< that the plan has room for
+  int blocks;      ///< of the expert kernel
   ExpertProduct up;
   ExpertProduct down;
   ExpertPlan plan;

@@ -6,7 +6,8 @@
 /// What the permutation leaves on the device for the two kernels after it.
 namespace metro::ep::gpu {
 
-/// Most tokens that read a tile of weights once; an expert with more gets several groups.
+/// Most tokens that read a tile of weights once; an expert with more gets several groups, and so
+/// may one with fewer.
 inline constexpr int kGroupTokens = 64;
 
 /// Tokens of one local slot that share each load of its weights.

@@ -33,7 +33,8 @@ ExpertStage::ExpertStage(const ExpertStageSizes& sizes) : sizes_(sizes) {
           static_cast<int>(sizes.weights), "bf16 or fp8");
 
   const std::size_t rows = product(sizes.max_tokens, sizes.topk);
-  const auto groups = static_cast<std::size_t>(max_groups(static_cast<int>(rows), sizes.num_slots));
+  max_groups_ = max_groups(static_cast<int>(rows), sizes.num_slots);
+  const auto groups = static_cast<std::size_t>(max_groups_);
   // Whole cache lines: while one block writes a row, no other may cache a part of it.
   activation_stride_ = (sizes.intermediate + 63) / 64 * 64;
   integers_ = cuda::make_device_array<std::int32_t>(2 * rows + 3 * groups + 1);
@@ -48,7 +49,7 @@ ExpertStage::ExpertStage(const ExpertStageSizes& sizes) : sizes_(sizes) {
   plan_.down_ends = plan_.up_ends + groups;
   plan_.num_groups = plan_.down_ends + groups;
   plan_.groups = groups_.get();
-  launch_ = prepare_experts(sizes.weights, static_cast<int>(groups), sizes.shared_limit);
+  launch_ = prepare_experts(sizes.weights, max_groups_, sizes.shared_limit);
 }
 
 void ExpertStage::permute(const std::int32_t* replica_ids, int num_tokens, int first_slot,
@@ -60,6 +61,8 @@ void ExpertStage::permute(const std::int32_t* replica_ids, int num_tokens, int f
                   .num_assignments = num_tokens * sizes_.topk,
                   .first_slot = first_slot,
                   .num_slots = sizes_.num_slots,
+                  .max_groups = max_groups_,
+                  .blocks = launch_.blocks,
                   .up = tiles.up,
                   .down = tiles.down,
                   .plan = plan_},

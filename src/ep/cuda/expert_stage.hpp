@@ -73,6 +73,7 @@ class ExpertStage {
  private:
   ExpertStageSizes sizes_;
   int activation_stride_ = 0;
+  int max_groups_ = 0;
   ExpertLaunch launch_;
   cuda::DeviceArray<std::int32_t> integers_;
   cuda::DeviceArray<ExpertGroup> groups_;

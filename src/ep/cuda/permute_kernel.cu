@@ -33,6 +33,14 @@ __device__ void for_each_id(const PermuteParams& params, std::int32_t* next, Vis
   }
 }
 
+/// Most tokens of a group. Fewer than there is room for make more tiles, and smaller ones, which
+/// few experts need to keep the whole GPU busy; their weights come from the L2 cache then.
+__device__ int group_limit(const PermuteParams& params, int active, int rows) {
+  const bool busy = active * params.up.tiles[kTokenClasses - 1] >= 2 * params.blocks;
+  const int limit = busy ? kGroupTokens : rows <= 24 * active ? 16 : 32;
+  return rows / limit + active <= params.max_groups ? limit : kGroupTokens;
+}
+
 /// A stable counting sort of the ids by slot, in one block. Each warp counts its own stretch of the
 /// batch, so that no order depends on timing.
 __global__ void __launch_bounds__(kThreads) permute_kernel(const PermuteParams params) {
@@ -58,19 +66,22 @@ __global__ void __launch_bounds__(kThreads) permute_kernel(const PermuteParams p
       total += count;
     }
   }
-  const int num_groups = (total + kGroupTokens - 1) / kGroupTokens;
-  const int last = total - (num_groups - 1) * kGroupTokens;  // tokens of a slot's last group
+  int begin = 0;
+  int rows = 0;
+  const int active = __syncthreads_count(total > 0 ? 1 : 0);
+  Scan(scan_storage).ExclusiveSum(total, begin, rows);
+  __syncthreads();
+  const int limit = group_limit(params, active, rows);
+  const int num_groups = (total + limit - 1) / limit;
+  const int last = total - (num_groups - 1) * limit;  // tokens of a slot's last group
   const auto tiles_of = [&](const ExpertProduct& product) {
     if (num_groups == 0) return 0;
-    return (num_groups - 1) * product.tiles[kTokenClasses - 1] + product.tiles[token_class(last)];
+    return (num_groups - 1) * product.tiles[token_class(limit)] + product.tiles[token_class(last)];
   };
-  int begin = 0;
   int group = 0;
   int all_groups = 0;
   int up_end = 0;
   int down_end = 0;
-  Scan(scan_storage).ExclusiveSum(total, begin);
-  __syncthreads();
   Scan(scan_storage).ExclusiveSum(num_groups, group, all_groups);
   __syncthreads();
   Scan(scan_storage).ExclusiveSum(tiles_of(params.up), up_end);
@@ -79,8 +90,8 @@ __global__ void __launch_bounds__(kThreads) permute_kernel(const PermuteParams p
   if (thread < slots) {
     for (int warp = 0; warp < kWarps; ++warp) counts[warp * slots + thread] += begin;
     for (int i = 0; i < num_groups; ++i) {
-      const int done = i * kGroupTokens;
-      const int count = min(total - done, kGroupTokens);
+      const int done = i * limit;
+      const int count = min(total - done, limit);
       params.plan.groups[group + i] = {thread, begin + done, count};
       params.plan.up_ends[group + i] = up_end += params.up.tiles[token_class(count)];
       params.plan.down_ends[group + i] = down_end += params.down.tiles[token_class(count)];
