@@ -16,7 +16,7 @@ LAYERS = ["core", "io", "placement", "routing", "trace", "replay", "cost", "sim"
 BESIDE = {
     "c": ["core", "io", "placement", "routing"],
     "cuda": ["core", "io", "placement", "routing"],
-    "ep": ["core", "io", "placement", "routing", "trace", "replay", "cuda"],
+    "ep": ["core", "io", "placement", "routing", "trace", "replay", "cost", "cuda"],
 }
 # A public header belongs to the layer that has its .cpp; these have none of their name, and
 # include/metro/cuda/ is all cuda's.
