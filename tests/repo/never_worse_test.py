@@ -17,6 +17,7 @@ def row(tpot_ms, max_activated, experts=0.5, preemptions=0):
         "max_activated": max_activated,
         "stage_share": {"experts": experts},
         "preemptions": preemptions,
+        "mean_batch": 64,
     }
 
 
@@ -43,10 +44,17 @@ class NeverWorse(unittest.TestCase):
         self.assertEqual(len(list(cell((9.5, 16.1)).faults())), 2)  # than EPLB off, than home
 
     def test_time_beyond_the_router_is_a_fault(self):
-        # 48 layers of 2.3 us are 1.1 % of 10 ms, and tokens may weigh 1 % more.
-        self.assertEqual(list(cell((10.2, 16.0)).faults()), [])
-        self.assertEqual(len(list(cell((10.3, 16.0)).faults())), 1)
+        # 48 layers of 2.3 us are 1.1 % of 10 ms, and tokens may weigh 0.1 % more.
+        self.assertEqual(list(cell((10.1, 16.0)).faults()), [])
+        self.assertEqual(len(list(cell((10.2, 16.0)).faults())), 1)
         self.assertEqual(list(cell((10.3, 16.0, 0.5, 3)).faults()), [], "short of memory")
+
+    def test_says_why_it_is_above_one(self):
+        self.assertEqual(cell((9.5, 14.0)).why(), "gains")
+        self.assertEqual(cell((9.95, 14.0)).why(), "level")
+        self.assertEqual(cell((10.1, 16.0)).why(), "router")
+        self.assertEqual(cell((10.1, 16.0, 0.5, 3)).why(), "KV cache")
+        self.assertEqual(cell((9.5, 14.0), sharded=(9.0, 15.0)).why(), "moe-TP")
 
     def test_what_does_not_fit_is_no_point(self):
         self.assertFalse(never_worse.Cell(KEY, {("off", 1): row(10, 16)}, 1.5).fits())
