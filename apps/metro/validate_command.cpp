@@ -97,17 +97,15 @@ void check(const ValidateOptions& options) {
 
 void run(const ValidateOptions& options) {
   check(options);
-  std::optional<Calibration> calibration;
   if (!options.bench.empty()) {
-    if (!options.calibration.empty()) calibration = io::read_calibration(options.calibration);
     validate_layers({.bench = options.bench,
-                     .calibration_path = options.calibration,
-                     .calibration = calibration ? &*calibration : nullptr,
+                     .calibration = options.calibration,
                      .gpu = options.gpu,
                      .json = options.json,
                      .seed = options.seed});
     return;
   }
+  std::optional<Calibration> calibration;
   std::vector<std::filesystem::path> inputs = {options.silicon};
   if (!options.calibration.empty()) {
     inputs.push_back(options.calibration);
@@ -135,8 +133,9 @@ void add_validate(CLI::App& app) {
            "Instead: layers that 'metro bench layer --json' measured (.json)");
   command->add_option("--gpu", options->gpu, "GPU of --bench (default: the result's device)")
       ->type_name("NAME");
-  add_path(*command, "--calibration", options->calibration,
-           "Measured kernel times or engine constants to use (.json)");
+  add_path(
+      *command, "--calibration", options->calibration,
+      "Measured kernel times or engine constants to use (.json); auto with --bench: metro's own");
   command->footer("Errors are per cent of the measured value; repeated rows count once.");
   command->callback([options] { run(*options); });
 }

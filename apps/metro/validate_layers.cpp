@@ -3,13 +3,16 @@
 
 #include <fmt/format.h>
 
+#include <optional>
 #include <vector>
 
+#include "calibration_lookup.hpp"
 #include "ep/bench_errors.hpp"
 #include "ep/bench_prediction.hpp"
 #include "io/layer_result.hpp"
 #include "metro/error.hpp"
 #include "metro/gpu.hpp"
+#include "metro/io.hpp"
 #include "output.hpp"
 #include "report/result.hpp"
 #include "report/table.hpp"
@@ -134,15 +137,19 @@ const GpuSpec& gpu_of(const LayerTimings& timings, const ValidateLayers& options
 void validate_layers(const ValidateLayers& options) {
   const LayerTimings timings = io::read_layer_result(options.bench);
   const GpuSpec& gpu = gpu_of(timings, options);
-  const LayerPrediction prediction =
-      ep::predict_layers(timings, options.bench.string(), gpu, options.calibration);
+  std::vector<std::filesystem::path> inputs = {options.bench};
+  std::optional<Calibration> calibration;
+  if (!options.calibration.empty()) {
+    inputs.push_back(find_calibration(options.calibration, gpu.name));
+    calibration = io::read_calibration(inputs.back());
+  }
+  const LayerPrediction prediction = ep::predict_layers(timings, options.bench.string(), gpu,
+                                                        calibration ? &*calibration : nullptr);
   const LayerComparison comparison = ep::compare_layers(prediction);
   if (!options.json) {
     print(to_table(prediction, comparison, gpu));
     return;
   }
-  std::vector<std::filesystem::path> inputs = {options.bench};
-  if (!options.calibration_path.empty()) inputs.push_back(options.calibration_path);
   Json result = report::make_result("validate", report::Evidence::kSimulated, options.seed, inputs);
   result["gpu"] = gpu.name;
   print(report::to_text(to_json(prediction, comparison, std::move(result))));

@@ -1,19 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
 #include <string>
-
-#include "metro/calibration.hpp"
 
 namespace metro::cli {
 
 /// `validate --bench`: predicts the rows of a `bench layer --json` result and prints how far off.
 struct ValidateLayers {
   std::filesystem::path bench;
-  std::filesystem::path calibration_path;    ///< empty: none
-  const Calibration* calibration = nullptr;  ///< may be null
-  std::string gpu;                           ///< empty: what the result names
+  std::filesystem::path calibration;  ///< empty: none; "auto": what came with metro
+  std::string gpu;                    ///< empty: what the result names
   bool json = false;
   std::uint64_t seed = 0;
 };

@@ -45,6 +45,7 @@ struct Advice {
   std::size_t chosen = 0;
   bool by_goodput = false;  ///< an SLO was given, and a candidate kept it
   std::array<std::string, 2> reasons;
+  std::string note;  ///< what makes the comparison unfair; empty: nothing known
 
   [[nodiscard]] const AdviceRow& choice() const noexcept { return rows[chosen]; }
   [[nodiscard]] bool replicate() const noexcept { return choice().candidate.replication > 1; }

@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <mutex>
 
 #include "advise/choice.hpp"
@@ -36,6 +37,27 @@ SimulationConfig config_of(const SimulationConfig& serving, const Candidate& can
   config.prefill_policy = candidate.prefill_policy;
   config.timeline_steps = 0;
   return config;
+}
+
+/// Whole experts and shards of moe-TP are two shapes, of which a calibration may have one.
+std::string mixed_kernels(const SimulationConfig& serving) {
+  if (serving.calibration == nullptr) return "";
+  const ModelConfig& model = serving.model;
+  const auto width = [&](int shards) { return (model.expert_intermediate + shards - 1) / shards; };
+  const auto is_measured = [&](int intermediate) {
+    return std::ranges::any_of(serving.calibration->experts, [&](const auto& expert) {
+      return expert.hidden == model.hidden && expert.intermediate == intermediate &&
+             expert.weights == serving.deployment.expert_weights;
+    });
+  };
+  const int whole = width(serving.deployment.gpus / serving.deployment.expert_gpus());
+  const int shard = width(serving.deployment.gpus);
+  if (is_measured(whole) == is_measured(shard)) return "";
+  const int missing = is_measured(whole) ? shard : whole;
+  return fmt::format(
+      "the calibration has no {} experts of {} x {}, so moe-TP and whole experts are priced as "
+      "different kernels",
+      data_type_name(serving.deployment.expert_weights), model.hidden, missing);
 }
 
 void check(const AdviceOptions& options) {
@@ -90,6 +112,7 @@ Advice advise(const SimulationConfig& serving, const AdviceOptions& options,
       reasons(advice, {.experts_per_gpu = (serving.model.num_experts + gpus - 1) / gpus,
                        .has_slo = has_slo,
                        .margin = options.margin});
+  advice.note = mixed_kernels(serving);
   return advice;
 }
 

@@ -62,7 +62,8 @@ Json advice_json(const SimulationConfig& serving, const Advice& advice) {
           {"kv_cost_gb_per_gpu", kv_cost_gb(choice)},
           {"kv_cost_share", choice.kv_share_lost},
           {"row", advice.chosen},
-          {"reasons", advice.reasons}};
+          {"reasons", advice.reasons},
+          {"note", advice.note.empty() ? Json() : Json(advice.note)}};
 }
 
 Json row_json(const AdviceRow& row, const AdviceRow& off) {
@@ -153,6 +154,7 @@ std::string advice_table(const SimulationConfig& serving, const Advice& advice, 
   text += fmt::format("90 % of requests get a token every {:.2f} ms or faster",
                       choice.result.tpot_ms.p90);
   text += off.error.empty() ? fmt::format(" (EPLB off: {:.2f}).\n", off.result.tpot_ms.p90) : ".\n";
+  if (!advice.note.empty()) text += "Note: " + advice.note + ".\n";
   text += fmt::format("Simulated: {} requests, seed {}, {} candidates in {:.2f} s.\n\n",
                       serving.requests.size(), serving.seed, advice.rows.size(), wall_s);
 

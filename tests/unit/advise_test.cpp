@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include <memory>
 #include <regex>
 #include <set>
 #include <string>
@@ -210,6 +211,22 @@ TEST(Advise, OneGpuHasNothingToReplicateOn) {
       EXPECT_NE(row.error, "");
     }
   }
+}
+
+TEST(Advise, SaysWhenTwoKernelsArePriced) {
+  SimulationConfig config = serving("Qwen3-30B-A3B", "h200", 4, 4, 4);
+  auto calibration = std::make_shared<Calibration>();
+  calibration->gpu = "h200";
+  calibration->experts = {{2048, 768, DataType::kBf16, 10, {{1, 5}}}};
+  config.calibration = calibration;
+  EXPECT_NE(advise(config, kOneRatio).note.find("no bf16 experts of 2048 x 192"),
+            std::string::npos);
+  auto both = std::make_shared<Calibration>(*calibration);
+  both->experts.push_back({2048, 192, DataType::kBf16, 10, {{1, 2}}});
+  config.calibration = both;
+  EXPECT_EQ(advise(config, kOneRatio).note, "");
+  config.calibration = nullptr;
+  EXPECT_EQ(advise(config, kOneRatio).note, "");
 }
 
 TEST(Advise, NamesBadOptions) {
