@@ -11,12 +11,12 @@ import re
 import sys
 
 # Lowest first: a folder of src/ may include from itself and from those before it.
-LAYERS = ["core", "io", "placement", "routing", "trace", "replay", "cost", "sim", "report"]
+LAYERS = ["core", "io", "placement", "routing", "trace", "replay", "cost", "sim", "advise", "report"]
 # Beside the line: the folder and all that it may use.
 BESIDE = {
     "c": ["core", "io", "placement", "routing"],
     "cuda": ["core", "io", "placement", "routing"],
-    "ep": ["core", "io", "placement", "routing", "trace", "replay", "cuda"],
+    "ep": ["core", "io", "placement", "routing", "trace", "replay", "cost", "cuda"],
 }
 # A public header belongs to the layer that has its .cpp; these have none of their name, and
 # include/metro/cuda/ is all cuda's.

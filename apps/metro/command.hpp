@@ -56,5 +56,6 @@ void add_calibrate(CLI::App& app);
 void add_simulate(CLI::App& app);
 void add_sweep(CLI::App& app);
 void add_validate(CLI::App& app);
+void add_advise(CLI::App& app);
 
 }  // namespace metro::cli

@@ -10,17 +10,23 @@
 #include "command.hpp"
 #include "cost/validation.hpp"
 #include "io/serving_table.hpp"
+#include "metro/error.hpp"
+#include "metro/gpu.hpp"
 #include "metro/io.hpp"
+#include "names.hpp"
 #include "options.hpp"
 #include "output.hpp"
 #include "report/result.hpp"
 #include "report/table.hpp"
+#include "validate_layers.hpp"
 
 namespace metro::cli {
 namespace {
 
 struct ValidateOptions : CommonOptions {
   std::filesystem::path silicon;
+  std::filesystem::path bench;
+  std::string gpu;
   std::filesystem::path calibration;
 };
 
@@ -77,9 +83,30 @@ std::string to_table(const cost::Validation& validation) {
                             validation.repeat_spread, validation.skipped.size());
 }
 
+void check(const ValidateOptions& options) {
+  if (options.silicon.empty() == options.bench.empty()) {
+    throw Error(ErrorCode::kUsage, "one of --silicon and --bench is required, and only one");
+  }
+  if (options.gpu.empty()) return;
+  if (options.bench.empty()) throw Error(ErrorCode::kUsage, "--gpu goes with --bench only");
+  if (find_gpu(options.gpu) != nullptr) return;
+  throw Error(ErrorCode::kUsage,
+              fmt::format("--gpu is '{}', must be one of {}{}", options.gpu, join(gpu_names()),
+                          did_you_mean(options.gpu, gpu_names())));
+}
+
 void run(const ValidateOptions& options) {
-  std::vector<std::filesystem::path> inputs = {options.silicon};
+  check(options);
+  if (!options.bench.empty()) {
+    validate_layers({.bench = options.bench,
+                     .calibration = options.calibration,
+                     .gpu = options.gpu,
+                     .json = options.json,
+                     .seed = options.seed});
+    return;
+  }
   std::optional<Calibration> calibration;
+  std::vector<std::filesystem::path> inputs = {options.silicon};
   if (!options.calibration.empty()) {
     inputs.push_back(options.calibration);
     calibration = io::read_calibration(options.calibration);
@@ -98,12 +125,17 @@ void run(const ValidateOptions& options) {
 void add_validate(CLI::App& app) {
   auto options = std::make_shared<ValidateOptions>();
   CLI::App* command = add_command(
-      app, "validate", "Predict measured serving points and show how far off the predictions are",
+      app, "validate",
+      "Predict measured serving points or layers and show how far off the predictions are",
       *options);
-  add_path(*command, "--silicon", options->silicon, "Table of measured serving points (.csv)")
-      ->required();
-  add_path(*command, "--calibration", options->calibration,
-           "Measured kernel times or engine constants to use (.json)");
+  add_path(*command, "--silicon", options->silicon, "Table of measured serving points (.csv)");
+  add_path(*command, "--bench", options->bench,
+           "Instead: layers that 'metro bench layer --json' measured (.json)");
+  command->add_option("--gpu", options->gpu, "GPU of --bench (default: the result's device)")
+      ->type_name("NAME");
+  add_path(
+      *command, "--calibration", options->calibration,
+      "Measured kernel times or engine constants to use (.json); auto with --bench: metro's own");
   command->footer("Errors are per cent of the measured value; repeated rows count once.");
   command->callback([options] { run(*options); });
 }

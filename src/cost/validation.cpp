@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
-#include <numeric>
 
 #include "cost/serving_estimate.hpp"
 #include "metro/cost.hpp"
@@ -59,32 +58,6 @@ PredictedPoint predict(const ServingPoint& point, std::string_view file,
                        {kMeanLength * point.input_tokens, kMeanLength * point.output_tokens,
                         static_cast<double>(point.concurrency.value_or(1))});
   return {&point, estimate.ttft_ms, estimate.tpot_ms};
-}
-
-double mean(const std::vector<double>& values) {
-  return values.empty() ? 0
-                        : std::accumulate(values.begin(), values.end(), 0.0) /
-                              static_cast<double>(values.size());
-}
-
-double mean_absolute(const std::vector<double>& values) {
-  std::vector<double> absolute = values;
-  for (double& v : absolute) v = std::abs(v);
-  return mean(absolute);
-}
-
-/// The value at rank ceil(p * n).
-double quantile(std::vector<double> values, double p) {
-  if (values.empty()) return 0;
-  std::ranges::sort(values);
-  const auto rank = static_cast<std::size_t>(std::ceil(p * static_cast<double>(values.size())));
-  return values[std::clamp<std::size_t>(rank, 1, values.size()) - 1];
-}
-
-ErrorSummary summarise(const std::vector<double>& errors) {
-  std::vector<double> absolute = errors;
-  for (double& e : absolute) e = std::abs(e);
-  return {mean(absolute), quantile(absolute, 0.5), quantile(absolute, 0.9), mean(errors)};
 }
 
 /// Signed errors of one measurement, the mean over its rows.
@@ -142,9 +115,9 @@ double repeat_spread(const std::vector<MeasurementError>& measurements) {
   std::vector<double> distances;
   for (const auto& [group, values] : groups) {
     if (values.size() < 2) continue;
-    for (const double value : values) distances.push_back(100 * (value / mean(values) - 1));
+    for (const double value : values) distances.push_back(100 * (value / mean_of(values) - 1));
   }
-  return mean_absolute(distances);
+  return summarise_errors(distances).mape;
 }
 
 }  // namespace
@@ -167,8 +140,8 @@ Validation validate_serving(std::span<const ServingPoint> table, std::string_vie
     tpot.push_back(error.tpot);
     ttft.push_back(error.ttft);
   }
-  result.tpot = summarise(tpot);
-  result.ttft = summarise(ttft);
+  result.tpot = summarise_errors(tpot);
+  result.ttft = summarise_errors(ttft);
   result.by = errors_by_pair(errors);
   result.repeat_spread = repeat_spread(errors);
   return result;

@@ -7,17 +7,10 @@
 #include <vector>
 
 #include "core/serving_point.hpp"
+#include "cost/error_summary.hpp"
 #include "metro/calibration.hpp"
 
 namespace metro::cost {
-
-/// Errors in per cent of the measured value, each measurement counted once.
-struct ErrorSummary {
-  double mape = 0;  ///< mean of the absolute errors
-  double median = 0;
-  double p90 = 0;
-  double bias = 0;  ///< mean of the signed errors; above 0: predictions are too high
-};
 
 struct PredictedPoint {
   const ServingPoint* point;

@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <fmt/format.h>
+
+#include <chrono>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "command.hpp"
+#include "metro/advise.hpp"
+#include "metro/error.hpp"
+#include "metro/io.hpp"
+#include "metro/placement.hpp"
+#include "options.hpp"
+#include "output.hpp"
+#include "report/advice_result.hpp"
+#include "report/result.hpp"
+#include "serving_options.hpp"
+
+namespace metro::cli {
+namespace {
+
+struct AdviseCommandOptions : CommonOptions {
+  ServingOptions serving;
+  std::vector<double> replication;
+  int jobs = 0;
+  std::filesystem::path output;
+};
+
+void check(const AdviseCommandOptions& options) {
+  check_serving_options(options.serving);
+  for (const double ratio : options.replication) {
+    if (ratio > 1) continue;
+    throw Error(ErrorCode::kUsage,
+                fmt::format("--replication has {:g}, must be above 1: no replicas are always tried",
+                            ratio));
+  }
+}
+
+void run(const AdviseCommandOptions& options) {
+  const auto start = std::chrono::steady_clock::now();
+  check(options);
+  ServingFiles files;
+  const SimulationConfig serving = files.config(options.serving, options.seed);
+  AdviceOptions how{.num_threads = options.jobs};
+  if (!options.replication.empty()) how.replication = options.replication;
+  const Advice advice = [&] {
+    Progress progress("metro: trying candidates");
+    return advise(serving, how,
+                  [&](std::size_t done, std::size_t total) { progress.show(done, total); });
+  }();
+  const std::chrono::duration<double> wall = std::chrono::steady_clock::now() - start;
+
+  std::string text;
+  if (options.json || !options.output.empty()) {
+    auto result =
+        report::make_result("advise", report::Evidence::kSimulated, options.seed, files.inputs());
+    report::append_advice(result, serving, advice);
+    result["margin"] = how.margin;
+    result["wall_s"] = wall.count();
+    text = report::to_text(result);
+  }
+  if (!options.output.empty()) io::write_file(options.output, text);
+  print(options.json ? text : report::advice_table(serving, advice, wall.count()));
+}
+
+}  // namespace
+
+void add_advise(CLI::App& app) {
+  auto options = std::make_shared<AdviseCommandOptions>();
+  CLI::App* command = add_command(
+      app, "advise", "Say whether to replicate experts, how much, and with which policy", *options);
+  add_serving_options(*command, options->serving);
+  // What the candidates differ in is not to be said.
+  for (const char* name : {"--replication", "--algorithm", "--policy", "--experts"}) {
+    command->remove_option(command->get_option(name));
+  }
+  add_real_list(*command, "--replication", options->replication, {.min = 1, .max = kMaxReplicas},
+                "Replica slots per expert to try (default 1.125,1.25,1.5)");
+  add_int(*command, "--jobs", options->jobs, {.min = 1, .max = 4096},
+          "Candidates tried at once (default: one per core)");
+  add_path(*command, "-o,--output", options->output, "Write the JSON result to this file");
+  command->footer(
+      "Tries no replicas, moe-TP, and each ratio under eplb+even, eplb+hash, homed+home, "
+      "homed+metro-paper and homed+optimal,\nat equal memory on the same requests "
+      "(docs/advise.md).\n"
+      "Example: metro advise --model Qwen3-235B-A22B --gpu h200 --gpus 8 --isl 1024 --osl 1024 "
+      "--num-requests 500 --concurrency 64");
+  command->callback([options] { run(*options); });
+}
+
+}  // namespace metro::cli

@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "report/advice_result.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <vector>
+
+#include "advise/reasons.hpp"
+#include "report/simulate_result.hpp"
+#include "report/table.hpp"
+
+namespace metro::report {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+bool has_slo(const SimulationConfig& serving) {
+  return serving.slo_tpot_ms > 0 || serving.slo_ttft_ms > 0;
+}
+
+double kv_cost_gb(const AdviceRow& row) { return row.result.memory.replica_bytes * 1e-9; }
+
+double experts_share(const SimulationResult& result) {
+  for (const auto& [stage, share] : result.stage_share) {
+    if (stage == "experts") return share;
+  }
+  return 0;
+}
+
+const char* experts_name(const Candidate& candidate) {
+  return candidate.tensor_sharded ? "tensor-sharded" : "ep";
+}
+
+/// What to do, without the reasons.
+std::string answer(const Candidate& candidate) {
+  if (candidate.is_off()) return "do not replicate";
+  if (candidate.tensor_sharded) return "do not replicate; shard every expert (moe-TP)";
+  return fmt::format("replicate {:g}x, placement {}, policy {} ({} for prefill)",
+                     candidate.replication, candidate.algorithm, candidate.policy,
+                     candidate.prefill_policy);
+}
+
+Json advice_json(const SimulationConfig& serving, const Advice& advice) {
+  const AdviceRow& choice = advice.choice();
+  const AdviceRow& off = advice.rows[advice.off];
+  const Candidate& chosen = choice.candidate;
+  const auto kept = [](const AdviceRow& row) {
+    return row.error.empty() ? Json(row.result.tpot_ms.p90) : Json();
+  };
+  // Without a choice of replicas nothing is placed twice, and no policy runs.
+  const bool replicate = advice.replicate();
+  return {{"replicate", replicate},
+          {"replication", chosen.replication},
+          {"algorithm", replicate ? Json(chosen.algorithm) : Json()},
+          {"policy", replicate ? Json(chosen.policy) : Json()},
+          {"prefill_policy", replicate ? Json(chosen.prefill_policy) : Json()},
+          {"experts", experts_name(chosen)},
+          {"chosen_by", advice.by_goodput ? "goodput" : "tpot"},
+          {"slo_kept", has_slo(serving) ? Json(advice.by_goodput) : Json()},
+          {"tpot_ms_of_90_pct", {{"advised", kept(choice)}, {"eplb_off", kept(off)}}},
+          {"kv_cost_gb_per_gpu", kv_cost_gb(choice)},
+          {"kv_cost_share", choice.kv_share_lost},
+          {"row", advice.chosen},
+          {"reasons", advice.reasons},
+          {"note", advice.note.empty() ? Json() : Json(advice.note)}};
+}
+
+Json row_json(const AdviceRow& row, const AdviceRow& off) {
+  const Candidate& candidate = row.candidate;
+  Json json = {{"candidate", candidate.name()},
+               {"replication", candidate.replication},
+               {"algorithm", candidate.algorithm},
+               {"policy", candidate.policy},
+               {"prefill_policy", candidate.prefill_policy},
+               {"experts", experts_name(candidate)}};
+  if (!row.error.empty()) {
+    json["error"] = row.error;
+    return json;
+  }
+  const SimulationResult& result = row.result;
+  const auto times = [](const Percentiles& p) {
+    return Json{{"mean", p.mean}, {"p50", p.p50}, {"p90", p.p90}, {"p99", p.p99}};
+  };
+  json["eligible"] = row.eligible;
+  json["completed"] = result.completed;
+  json["tpot_ms"] = times(result.tpot_ms);
+  json["ttft_ms"] = times(result.ttft_ms);
+  json["tpot_vs_off"] = off.error.empty() && off.result.tpot_ms.mean > 0
+                            ? Json(result.tpot_ms.mean / off.result.tpot_ms.mean)
+                            : Json();
+  json["output_tokens_per_s"] = result.output_tokens_per_s;
+  json["goodput_requests_per_s"] = result.goodput_requests_per_s;
+  json["max_activated"] = result.max_activated;
+  json["mean_batch"] = result.mean_batch;
+  json["experts_share"] = experts_share(result);
+  json["kv_use"] = result.kv_use;
+  json["preemptions"] = result.preemptions;
+  json["kv_capacity_tokens"] = result.kv_capacity_tokens;
+  json["kv_cost_gb_per_gpu"] = kv_cost_gb(row);
+  json["kv_cost_share"] = row.kv_share_lost;
+  return json;
+}
+
+std::vector<std::string> cells(const AdviceRow& row, const AdviceRow& off, bool with_goodput,
+                               bool is_chosen) {
+  const SimulationResult& result = row.result;
+  std::vector<std::string> cells = {(is_chosen ? "* " : "  ") + candidate_text(row.candidate)};
+  if (!row.error.empty()) {
+    cells.insert(cells.end(), with_goodput ? 8 : 7, "-");
+    cells.emplace_back("infeasible");
+    return cells;
+  }
+  cells.push_back(tpot_text(row));
+  cells.push_back(off.error.empty() && off.result.tpot_ms.mean > 0
+                      ? fmt::format("{:.3f}", result.tpot_ms.mean / off.result.tpot_ms.mean)
+                      : "-");
+  cells.push_back(fmt::format("{:.1f}", result.ttft_ms.mean));
+  cells.push_back(fmt::format("{:.1f}", result.output_tokens_per_s));
+  if (with_goodput) cells.push_back(goodput_text(row));
+  cells.push_back(activated_text(row));
+  cells.push_back(kv_cost_text(row));
+  cells.push_back(kv_share_text(row));
+  cells.emplace_back(row.eligible ? "" : "serves less");
+  return cells;
+}
+
+}  // namespace
+
+void append_advice(Json& result, const SimulationConfig& serving, const Advice& advice) {
+  Json configuration;
+  append_configuration(configuration, serving);
+  // These are what the rows vary.
+  for (const char* key :
+       {"ep", "replication", "algorithm", "policy", "prefill_policy", "experts"}) {
+    configuration.erase(key);
+  }
+  result.update(configuration);
+  result["requests"] = serving.requests.size();
+  result["advice"] = advice_json(serving, advice);
+  result["rows"] = Json::array();
+  for (const AdviceRow& row : advice.rows) {
+    result["rows"].push_back(row_json(row, advice.rows[advice.off]));
+  }
+}
+
+std::string advice_table(const SimulationConfig& serving, const Advice& advice, double wall_s) {
+  const AdviceRow& choice = advice.choice();
+  const AdviceRow& off = advice.rows[advice.off];
+  std::string text =
+      fmt::format("Advice for {} ({}) on {} x {}: {}.\n{}\n{}\n\n", serving.model.name,
+                  data_type_name(serving.deployment.expert_weights), serving.deployment.gpus,
+                  serving.gpu.name, answer(choice.candidate), advice.reasons[0], advice.reasons[1]);
+  text += fmt::format("90 % of requests get a token every {:.2f} ms or faster",
+                      choice.result.tpot_ms.p90);
+  text += off.error.empty() ? fmt::format(" (EPLB off: {:.2f}).\n", off.result.tpot_ms.p90) : ".\n";
+  if (!advice.note.empty()) text += "Note: " + advice.note + ".\n";
+  text += fmt::format("Simulated: {} requests, seed {}, {} candidates in {:.2f} s.\n\n",
+                      serving.requests.size(), serving.seed, advice.rows.size(), wall_s);
+
+  std::vector<std::string> header = {"  candidate", "TPOT ms", "vs off", "TTFT ms",
+                                     "output tokens/s"};
+  if (has_slo(serving)) header.emplace_back("goodput/s");
+  header.insert(header.end(), {"max activated", "replicas GB/GPU", "% of KV", ""});
+  Table table(header, 1);
+  for (std::size_t i = 0; i < advice.rows.size(); ++i) {
+    table.add_row(cells(advice.rows[i], off, has_slo(serving), i == advice.chosen));
+  }
+  return text + table.text();
+}
+
+}  // namespace metro::report

@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: Apache-2.0
+// metro advise, as a user meets it.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "cli/run_metro.hpp"
+
+namespace metro::test {
+namespace {
+
+using nlohmann::json;
+using Line = std::vector<std::string>;
+
+Line with(Line line, const Line& more) {
+  line.insert(line.end(), more.begin(), more.end());
+  return line;
+}
+
+const Line kServer = {"--model", "gpt-oss-20b", "--gpu", "h100", "--gpus", "4"};
+const Line kRequests = {"--isl", "32", "--osl", "16", "--num-requests", "16", "--concurrency", "8"};
+const Line kAdvise = with(with({"advise"}, kServer), with(kRequests, {"--replication", "1.25"}));
+
+json run_json(const Line& line) {
+  const Outcome outcome = run_metro(with(line, {"--json"}));
+  EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+  EXPECT_EQ(outcome.err, "");
+  return json::parse(outcome.out);
+}
+
+std::string usage(const Line& line, int exit_code = 2) {
+  const Outcome outcome = run_metro(line);
+  EXPECT_EQ(outcome.exit_code, exit_code) << outcome.err;
+  EXPECT_EQ(outcome.out, "");
+  EXPECT_EQ(std::count(outcome.err.begin(), outcome.err.end(), '\n'), 1) << outcome.err;
+  return outcome.err;
+}
+
+TEST(CliAdvise, HasTheAdviceAndTheTableBehindIt) {
+  const json result = run_json(kAdvise);
+  EXPECT_EQ(result["format"], "metro-result");
+  EXPECT_EQ(result["command"], "advise");
+  EXPECT_EQ(result["evidence"], "simulated");
+  EXPECT_EQ(result["model"], "gpt-oss-20b");
+  EXPECT_FALSE(result.contains("policy")) << "rows vary it";
+  EXPECT_GT(result["wall_s"], 0);
+  const json& rows = result["rows"];
+  std::vector<std::string> names;
+  for (const json& row : rows) names.push_back(row["candidate"].get<std::string>());
+  EXPECT_EQ(names, (Line{"EPLB off", "moe-TP", "eplb+even", "eplb+hash", "homed+home",
+                         "homed+metro-paper", "homed+optimal"}));
+
+  const json& advice = result["advice"];
+  const json& chosen = rows[advice["row"].get<std::size_t>()];
+  EXPECT_EQ(advice["replicate"], chosen["replication"].get<double>() > 1);
+  EXPECT_EQ(advice["replication"], chosen["replication"]);
+  EXPECT_EQ(advice["experts"], chosen["experts"]);
+  EXPECT_EQ(advice["kv_cost_gb_per_gpu"], chosen["kv_cost_gb_per_gpu"]);
+  EXPECT_EQ(advice["tpot_ms_of_90_pct"]["advised"], chosen["tpot_ms"]["p90"]);
+  EXPECT_EQ(advice["slo_kept"], nullptr);
+  EXPECT_EQ(advice["reasons"].size(), 2U);
+  // Nothing eligible is better by more than the margin.
+  for (const json& row : rows) {
+    if (!row["eligible"].get<bool>()) continue;
+    EXPECT_GE(row["tpot_ms"]["mean"].get<double>(),
+              chosen["tpot_ms"]["mean"].get<double>() * (1 - result["margin"].get<double>()));
+  }
+}
+
+TEST(CliAdvise, RowsAreWhatSimulateSays) {
+  const json row = run_json(kAdvise)["rows"][6];
+  const json simulated =
+      run_json(with(with({"simulate"}, kServer), with(kRequests, {"--replication", "1.25"})));
+  for (const char* key : {"tpot_ms", "ttft_ms", "output_tokens_per_s", "max_activated", "policy",
+                          "algorithm", "prefill_policy"}) {
+    EXPECT_EQ(row[key], simulated[key]) << key;
+  }
+}
+
+TEST(CliAdvise, OneSeedOneResultHoweverManyJobs) {
+  const auto text = [](const Line& more) {
+    json result = run_json(with(kAdvise, more));
+    result.erase("wall_s");
+    return result.dump();
+  };
+  EXPECT_EQ(text({"--jobs", "1"}), text({"--jobs", "3"}));
+}
+
+TEST(CliAdvise, PrintsTwoSentencesAndATable) {
+  const TemporaryFolder folder;
+  const std::string path = folder.file("advice.json");
+  const Outcome outcome = run_metro(with(kAdvise, {"-o", path, "--slo-tpot-ms", "50"}));
+  ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
+  const json result = json::parse(read_text(path));
+  EXPECT_EQ(result["advice"]["chosen_by"], "goodput");
+  EXPECT_EQ(result["advice"]["slo_kept"], true);
+  EXPECT_EQ(result["advice"]["replicate"], false) << "everything keeps 50 ms";
+  for (const json& sentence : result["advice"]["reasons"]) {
+    EXPECT_NE(outcome.out.find(sentence.get<std::string>() + "\n"), std::string::npos);
+  }
+  EXPECT_NE(outcome.out.find("Advice for gpt-oss-20b"), std::string::npos);
+  EXPECT_NE(outcome.out.find("* EPLB off"), std::string::npos) << outcome.out;
+  EXPECT_NE(outcome.out.find("goodput/s"), std::string::npos);
+}
+
+TEST(CliAdvise, AnSloThatNobodyKeepsIsTold) {
+  const json advice = run_json(with(kAdvise, {"--slo-tpot-ms", "0.001"}))["advice"];
+  EXPECT_EQ(advice["slo_kept"], false);
+  EXPECT_EQ(advice["chosen_by"], "tpot");
+  EXPECT_EQ(advice["reasons"][0].get<std::string>().find("No candidate keeps the SLO; by TPOT, "),
+            0U);
+}
+
+TEST(CliAdvise, WhatDoesNotFitIsARow) {
+  // 73 GB of weights on each GPU leave room for an eighth of them more, not for three times as
+  // many.
+  const json result =
+      run_json({"advise", "--model", "Qwen3-235B-A22B", "--gpu", "h200", "--gpus", "8", "--dtype",
+                "bf16", "--isl", "16", "--osl", "8", "--num-requests", "8", "--concurrency", "8",
+                "--replication", "1.125,4"});
+  std::size_t infeasible = 0;
+  for (const json& row : result["rows"]) {
+    if (!row.contains("error")) continue;
+    EXPECT_EQ(row["replication"], 4);
+    EXPECT_NE(row["error"].get<std::string>().find("leave no room"), std::string::npos);
+    ++infeasible;
+  }
+  EXPECT_EQ(infeasible, 5U);
+
+  EXPECT_NE(usage({"advise", "--model", "DeepSeek-V3", "--gpu", "h100", "--gpus", "2", "--isl",
+                   "16", "--osl", "8", "--num-requests", "8", "--concurrency", "8"},
+                  4)
+                .find("leave no room"),
+            std::string::npos);
+}
+
+TEST(CliAdvise, FaultsOfTheCommandLine) {
+  EXPECT_NE(usage(with(with({"advise"}, kServer), with(kRequests, {"--replication", "1"})))
+                .find("--replication has 1, must be above 1"),
+            std::string::npos);
+  EXPECT_NE(usage(with(kAdvise, {"--policy", "optimal"})).find("unknown option '--policy'"),
+            std::string::npos);
+  EXPECT_NE(usage(with({"advise"}, kServer)).find("--requests, or --isl"), std::string::npos);
+  EXPECT_NE(usage(with({"advise"}, kRequests)).find("is required"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace metro::test
