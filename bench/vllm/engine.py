@@ -65,12 +65,12 @@ class Graphs:
         self.wrapper = self.runner.model
         if type(self.wrapper).__name__ != "CUDAGraphWrapper":
             raise RuntimeError(f"the model is a {type(self.wrapper).__name__}, not a CUDAGraphWrapper: no FULL graphs")
-        self.captured = {"first": self.wrapper.concrete_cudagraph_entries}
-        self.bound = None
+        self.captured = {}
+        self.alive = []  # what captured graphs read belongs to the connector that was bound
 
     @contextlib.contextmanager
     def plugin(self, policy):
-        """METRO bound to vLLM for the time of the block; yields the connector, or None for stock."""
+        """METRO bound to vLLM for the time of the block; yields its connector, or None for stock."""
         if POLICIES[policy] is None:
             yield None
             return
@@ -78,6 +78,7 @@ class Graphs:
         from metro_moe.vllm.settings import Settings
 
         connector = Connector(Settings(**POLICIES[policy]))
+        self.alive.append(connector)
         connector.bind()
         try:
             yield connector
@@ -86,6 +87,9 @@ class Graphs:
 
     def capture(self, policy, connector):
         """Captures all sizes anew; fails where the plugin was bound and did not serve the graphs."""
+        from vllm.v1.worker.workspace import unlock_workspace
+
+        unlock_workspace()  # graphs that are captured later may need more than those before
         self.wrapper.concrete_cudagraph_entries = {}
         self.runner.capture_model()
         self.captured[policy] = self.wrapper.concrete_cudagraph_entries

@@ -81,13 +81,13 @@ class Bench:
     def start(self, name, trial, environment=None):
         return Child(self, name, trial, environment or {})
 
-    def run(self, name, trial, limit, environment=None):
-        """The rows of one child; where there is too little time, a row that says so."""
+    def run(self, name, trial, limit, environment=None, tag=None):
+        """The rows of one child, each with `tag`; where there is too little time, a row that says so."""
         if self.left() < 20:
             rows = [{"trial": name, "failed": "not run: out of time"}]
             self.keep(rows)
             return rows
-        return self.start(name, trial, environment).rows(min(limit, self.left()))
+        return self.start(name, trial, environment).rows(min(limit, self.left()), tag=tag)
 
 
 class Child:
@@ -108,7 +108,7 @@ class Child:
             env=environment, start_new_session=True,
         )  # fmt: skip
 
-    def rows(self, seconds, keep=True):
+    def rows(self, seconds, keep=True, tag=None):
         """What it reported, and why it ended early if it did; `keep` also writes and prints it."""
         try:
             status = self.process.wait(max(1, seconds))
@@ -126,7 +126,7 @@ class Child:
             log.write(f"\n===== {self.name}: {status}, {wall:.0f} s\n{text[-400000:]}")
         print(f"{self.name}: {status}, {wall:.0f} s", flush=True)
         lines = self.answer.read_text().splitlines() if self.answer.exists() else []
-        rows = [{"trial": self.name, **json.loads(line)} for line in lines]
+        rows = [{"trial": self.name, **(tag or {}), **json.loads(line)} for line in lines]
         if status != 0:
             tail = text.splitlines()[-30:]
             print("\n".join(tail), flush=True)
