@@ -60,7 +60,8 @@ def tpot_ms(llm, requests, vocab_size, tokens=128, repeats=3):
 class Graphs:
     """The decode graphs of each policy; all stay captured, so that policies can be timed in turns."""
 
-    def __init__(self, llm):
+    def __init__(self, llm, num_gpus=0):
+        self.num_gpus = num_gpus  # that share the replicas; 0: as vLLM says
         self.runner = runner_of(llm)
         self.wrapper = self.runner.model
         if type(self.wrapper).__name__ != "CUDAGraphWrapper":
@@ -77,7 +78,7 @@ class Graphs:
         from metro_moe.vllm.connector import Connector
         from metro_moe.vllm.settings import Settings
 
-        connector = Connector(Settings(**POLICIES[policy]))
+        connector = Connector(Settings(**POLICIES[policy], num_gpus=self.num_gpus))
         self.alive.append(connector)
         connector.bind()
         try:

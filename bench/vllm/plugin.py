@@ -46,7 +46,7 @@ def measure_tpot(trial):
     folder, shape = models.write_config(tempfile.mkdtemp(), trial["model"], trial["layers"])
     llm = LLM(**engine.options(folder, **trial["options"]))
     trials.report({"policy": "engine", "load_s": round(time.perf_counter() - began, 1), "parts": start.describe(llm)})
-    graphs = engine.Graphs(llm)
+    graphs = engine.Graphs(llm, num_gpus=8 if trial.get("redundant") else 0)
     for policy in trial["policies"]:
         try:
             with graphs.plugin(policy) as connector:
