@@ -76,11 +76,11 @@ class Emulation:
         self.map_table.copy_(torch.from_numpy(maps.reshape(self.num_batches, -1)))
 
     @torch.inference_mode()
-    def place(self, physical_to_logical, num_experts):
-        """vLLM's own tables, in place, as a rearrangement would set them."""
+    def place(self, physical_to_logical, num_experts, home=None):
+        """vLLM's own tables, in place, as a rearrangement would set them; `home` is the slot that comes first."""
         state = next(iter(self.runner.eplb_state.model_states.values()))
         width = state.logical_to_physical_map.shape[-1]
-        table, count = rank_tables.logical_tables(physical_to_logical, num_experts, width)
+        table, count = rank_tables.logical_tables(physical_to_logical, num_experts, width, home)
         state.physical_to_logical_map.copy_(torch.from_numpy(np.ascontiguousarray(physical_to_logical)))
         state.logical_to_physical_map.copy_(torch.from_numpy(table))
         state.logical_replica_count.copy_(torch.from_numpy(count))

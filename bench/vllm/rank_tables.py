@@ -58,8 +58,11 @@ def draw_batches(trace, ranks, requests, drafts, num_layers, num_batches, seed=0
     return batches
 
 
-def logical_tables(physical_to_logical, num_experts, width):
-    """vLLM's logical_to_physical_map [layers, experts, width] (-1 padded) and logical_replica_count."""
+def logical_tables(physical_to_logical, num_experts, width, home=None):
+    """vLLM's logical_to_physical_map [layers, experts, width] (-1 padded) and logical_replica_count.
+
+    Replicas are in the order of their slots, as vLLM has them, but for `home` [layers, experts], a slot that comes first.
+    """
     physical_to_logical = np.asarray(physical_to_logical)
     layers = len(physical_to_logical)
     table = np.full((layers, num_experts, width), -1, np.int64)
@@ -70,6 +73,13 @@ def logical_tables(physical_to_logical, num_experts, width):
             count[layer, expert] += 1
     if (count == 0).any():
         raise ValueError("an expert has no slot")
+    if home is not None:
+        home = np.asarray(home)[:, :, None]
+        if not (table == home).any(axis=2).all():
+            raise ValueError("a home is no slot of its expert")
+        at = (table == home).argmax(axis=2)[:, :, None]
+        np.put_along_axis(table, at, table[:, :, :1], axis=2)
+        table[:, :, :1] = home
     return table, count
 
 

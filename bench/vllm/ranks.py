@@ -17,12 +17,15 @@ import traceback
 import trials
 
 RANKS, BATCHES = 8, 16
+POLICIES = ("stock", "cuda", "metro", "homed", "home", "off")
 DATA = trials.ROOT / "data/learned"
 # name: shape in models.py, layers, redundant experts, trace
 SHAPES = {
     "qwen3-30b": {"model": "30b", "layers": 48, "redundant": 64, "trace": "learned-128e-top8-decode.npy"},
     "deepseek-v3": {"model": "deepseek", "layers": 8, "redundant": 64, "trace": "learned-256e-top8-decode.npy"},
 }
+
+BOUND = {"off": "stock", "homed": "home"}  # what is bound to vLLM for a policy of another name
 
 
 # --- in the children ---------------------------------------------------------------------------
@@ -80,11 +83,28 @@ def measure(emulation, graphs, llm, shape, policy, cell, batches):
     return row | {"ranks_ms": each, "slowest_ms": max(each)}
 
 
-def run_shape(trial):
-    """Every policy of one engine in turns, cell by cell, so that what is cut off is the least wanted."""
+def placements(trial, emulation, loads, num_experts):
+    """place(policy): vLLM's EPLB for all but `homed`, METRO's placement whose homes are spread; before a policy's turn."""
     import numpy as np
     import torch
     from vllm.distributed.eplb.policy.default import DefaultEplbPolicy
+
+    if not trial["redundant"]:
+        return lambda policy: None
+    eplb = DefaultEplbPolicy.rebalance_experts(torch.from_numpy(loads), emulation.num_physical, 1, 1, RANKS)
+    placed = {"eplb": (np.asarray(eplb, dtype=np.int64), num_experts)}
+    if "homed" in trial["policies"]:
+        import metro_moe
+
+        homed = metro_moe.place(loads, num_replicas=emulation.num_physical, num_gpus=RANKS, algorithm="homed").layers
+        slots = np.array([layer.replica_to_expert for layer in homed], dtype=np.int64)
+        placed["homed"] = (slots, num_experts, np.array([layer.home for layer in homed], dtype=np.int64))
+    return lambda policy: emulation.place(*placed["homed" if policy == "homed" else "eplb"])
+
+
+def run_shape(trial):
+    """Every policy of one engine in turns, cell by cell, so that what is cut off is the least wanted."""
+    import torch
 
     import engine
     import rank_engine
@@ -99,13 +119,12 @@ def run_shape(trial):
     emulation = rank_engine.Emulation(engine.moe_layers(llm), engine.runner_of(llm), RANKS, num_physical,
                                       trace.shape[-1], BATCHES, row_counts)  # fmt: skip
     loads = rank_tables.layer_loads(known, num_experts, trial["layers"])
-    if trial["redundant"]:
-        placed = DefaultEplbPolicy.rebalance_experts(torch.from_numpy(loads), num_physical, 1, 1, RANKS)
-        emulation.place(np.asarray(placed, dtype=np.int64), num_experts)
+    place = placements(trial, emulation, loads, num_experts)
+    place("stock")
     graphs, kept = engine.Graphs(llm), []
     for policy in trial["policies"]:
         try:
-            with graphs.plugin("stock" if policy == "off" else policy) as connector:
+            with graphs.plugin(BOUND.get(policy, policy)) as connector:
                 graphs.capture(policy, connector)
             kept.append(policy)
         except Exception as error:
@@ -122,7 +141,8 @@ def run_shape(trial):
                 trials.report({"policy": policy, "failed": f"out of time before {cell}"})
                 return
             graphs.use(policy)
-            with graphs.plugin("stock" if policy == "off" else policy):
+            place(policy)
+            with graphs.plugin(BOUND.get(policy, policy)):
                 row = measure(emulation, graphs, llm, shape, policy, cell, batches)
             trials.report(row)
 
@@ -135,7 +155,7 @@ def table(rows):
     rows = [row for row in rows if "busiest_ms" in row]
     total = lambda row: row["busiest_ms"] + row["sent_ms"]  # noqa: E731
     stock = {(r["shape"], r["drafts"], r["requests"]): total(r) for r in rows if r["policy"] == "stock"}
-    order = {name: place for place, name in enumerate(("off", "stock", "home", "metro", "cuda"))}
+    order = {name: place for place, name in enumerate(("off", "stock", "home", "homed", "metro", "cuda"))}
     lines = [f"{'shape':12} drafts requests policy  max act.  router us  slowest rank ms  busiest ms  + sent ms  "
              "vs stock  TPOT ms  checked"]  # fmt: skip
     for row in sorted(rows, key=lambda r: (r["shape"], r["drafts"], r["requests"], order[r["policy"]])):
@@ -155,7 +175,7 @@ def parse():
     parser.add_argument("--shapes", default=",".join(SHAPES), help="of " + ", ".join(SHAPES))
     parser.add_argument("--requests", default="1,4,8,16,32", help="a GPU, with commas")
     parser.add_argument("--drafts", default="0,1,3", help="draft tokens a request, with commas")
-    parser.add_argument("--policies", default="stock,home,metro,cuda,off", help="off: without EPLB, an engine of its own")
+    parser.add_argument("--policies", default=",".join(POLICIES), help="homed: home under METRO's placement; off: without EPLB")
     parser.add_argument("--layers", type=int, help="instead of 48 and 8")
     args = parser.parse_args()
     if args.child is None:
@@ -163,8 +183,8 @@ def parse():
             parser.error("--site and --out are needed")
         if not set(args.shapes.split(",")) <= set(SHAPES):
             parser.error(f"--shapes {args.shapes}: must be of {', '.join(SHAPES)}")
-        if not set(args.policies.split(",")) <= {"stock", "home", "metro", "cuda", "off"}:
-            parser.error(f"--policies {args.policies}: must be of stock, home, metro, cuda, off")
+        if not set(args.policies.split(",")) <= set(POLICIES):
+            parser.error(f"--policies {args.policies}: must be of {', '.join(POLICIES)}")
     return args
 
 
@@ -182,7 +202,7 @@ def main():
     bench = trials.Bench("ranks", args)
     numbers = lambda text: [int(n) for n in text.split(",")]  # noqa: E731
     cells = rank_tables.cells(numbers(args.requests), numbers(args.drafts))
-    policies = [p for p in args.policies.split(",") if bench.has_cuda or p != "cuda"]
+    policies = [p for p in args.policies.split(",") if bench.has_cuda or p not in ("cuda", "homed")]
     engines = [(name, group) for name in args.shapes.split(",")
                for group in ([p for p in policies if p != "off"], ["off"] if "off" in policies else []) if group]  # fmt: skip
     for place, (name, group) in enumerate(engines):

@@ -70,6 +70,16 @@ def test_tables_are_vllms():
         rank_tables.logical_tables([[0, 0, 1]], 3, 8)
 
 
+def test_homes_come_first_and_nothing_else_moves():
+    slots = [[0, 1, 2, 1, 0, 1]]
+    plain, _ = rank_tables.logical_tables(slots, 3, 4)
+    table, count = rank_tables.logical_tables(slots, 3, 4, home=[[4, 3, 2]])
+    assert table[0].tolist() == [[4, 0, -1, -1], [3, 1, 5, -1], [2, -1, -1, -1]] and count[0].tolist() == [2, 3, 1]
+    assert np.array_equal(np.sort(table), np.sort(plain))
+    with pytest.raises(ValueError, match="no slot of its expert"):
+        rank_tables.logical_tables(slots, 3, 4, home=[[1, 3, 2]])
+
+
 def test_activated_slots_and_the_rank_that_is_waited_for():
     physical = np.array([[[[0, 3], [0, 5], [1, -1]], [[2, 3], [2, 3], [4, 2]]]])
     activated = rank_tables.count_activated(physical, 6, 2)
