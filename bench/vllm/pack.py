@@ -146,9 +146,8 @@ def main():
             if wheel.name != args.vllm.name or wheel == args.vllm:
                 unpack_wheel(wheel, site)
         libraries = []
-        for path in site.glob("**/*.so"):
-            if path.is_relative_to(site / "vllm"):
-                prune_fatbins(path, args.arch)
+        for path in [*site.glob("vllm/**/*.so"), *site.glob("uvloop/*.so")]:  # others are small or do not bear it
+            prune_fatbins(path, args.arch)
             subprocess.run(["strip", "--strip-unneeded", path], check=True)
             if path.stat().st_size > 8 << 20:
                 libraries.append(path.relative_to(site))
