@@ -10,6 +10,12 @@ QWEN3_30B_A3B = dict(
     num_experts=128, num_experts_per_tok=8,
     num_attention_heads=32, num_key_value_heads=4, head_dim=128, vocab_size=151936,
 )  # fmt: skip
+# DeepSeek-V3's routed experts and widths under Qwen3's attention and router: no latent attention, no shared expert.
+DEEPSEEK_V3_MOE = dict(
+    hidden_size=7168, intermediate_size=18432, moe_intermediate_size=2048,
+    num_experts=256, num_experts_per_tok=8,
+    num_attention_heads=64, num_key_value_heads=8, head_dim=128, vocab_size=129280,
+)  # fmt: skip
 TINY = dict(
     hidden_size=256, intermediate_size=512, moe_intermediate_size=128,
     num_experts=16, num_experts_per_tok=4,
@@ -43,6 +49,14 @@ def qwen3_moe(folder, shape, num_layers):
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(config, indent=1))
     return str(folder)
+
+
+SHAPES = {"tiny": TINY, "30b": QWEN3_30B_A3B, "deepseek": DEEPSEEK_V3_MOE}
+
+
+def write_config(parent, name, num_layers):
+    """(folder with the config.json of SHAPES[name], the shape)."""
+    return qwen3_moe(pathlib.Path(parent) / name, SHAPES[name], num_layers), SHAPES[name]
 
 
 def toy_tokenizer(folder, vocab_size):

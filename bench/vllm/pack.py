@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pack a real vLLM for a GPU machine that has torch but no package index.
+r"""Pack a real vLLM for a GPU machine that has torch but no package index.
 
-    pip download vllm==0.25.1 --no-deps -d wheels       # and the wheels of DEPENDENCIES
+    python pack.py --list | xargs pip download --no-deps --only-binary=:all: --python-version 3.12 \
+        --platform manylinux_2_28_x86_64 --platform manylinux_2_17_x86_64 -d wheels
     python pack.py --vllm wheels/vllm-*.whl --wheels wheels --out .carry/vllm
 
 Drops what a bf16 run on one architecture never loads, keeps one architecture's code in the
@@ -21,6 +22,16 @@ import tarfile
 import tempfile
 import zipfile
 
+# What importing vllm.LLM and the OpenAI server needs beside torch, triton and transformers with theirs.
+WHEELS = (
+    "vllm==0.25.1", "compressed-tensors==0.17.0", "xgrammar==0.2.1", "apache-tvm-ffi==0.1.9", "outlines_core==0.2.14",
+    "llguidance>=1.7,<1.8", "pydantic==2.13.4", "pydantic-core==2.46.4", "annotated-types", "typing-inspection",
+    "fastapi==0.136.3", "starlette==1.4.1", "uvicorn", "uvloop", "watchfiles", "prometheus-fastapi-instrumentator",
+    "prometheus-client", "model-hosting-container-standards", "jmespath", "supervisor", "python-multipart",
+    "openai==2.46.0", "jiter", "distro", "sniffio", "openai-harmony==0.0.8", "msgspec", "pyzmq", "cbor2", "cachetools",
+    "pybase64", "partial-json-parser", "loguru", "setproctitle", "blake3", "ijson", "py-cpuinfo", "cloudpickle", "einops",
+)  # fmt: skip
+
 # Not imported on the bf16 path of the triton and FlashAttention 3 backends.
 DROP = (
     "vllm/vllm-rs",
@@ -34,6 +45,8 @@ DROP = (
     "vllm/vllm_flash_attn/cute/*",
     "*.dist-info/sboms/*",
     "*.a",
+    "*.pyx",
+    "tvm_ffi/include/*",
     "vllm-*.data/*",
 )
 
@@ -113,11 +126,17 @@ def write_archive(job):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--vllm", type=pathlib.Path, required=True, help="the vLLM wheel")
-    parser.add_argument("--wheels", type=pathlib.Path, required=True, help="folder of the other wheels")
-    parser.add_argument("--out", type=pathlib.Path, required=True)
+    parser.add_argument("--list", action="store_true", help="print what to download")
+    parser.add_argument("--vllm", type=pathlib.Path, help="the vLLM wheel")
+    parser.add_argument("--wheels", type=pathlib.Path, help="folder of the other wheels")
+    parser.add_argument("--out", type=pathlib.Path)
     parser.add_argument("--arch", type=int, default=90, help="compute capability times ten (90: Hopper)")
     args = parser.parse_args()
+    if args.list:
+        print("\n".join(WHEELS))
+        return
+    if not (args.vllm and args.wheels and args.out):
+        parser.error("--vllm, --wheels and --out are needed")
 
     shutil.rmtree(args.out, ignore_errors=True)
     args.out.mkdir(parents=True)
@@ -127,7 +146,7 @@ def main():
             if wheel.name != args.vllm.name or wheel == args.vllm:
                 unpack_wheel(wheel, site)
         libraries = []
-        for path in site.glob("vllm/**/*.so"):
+        for path in [*site.glob("vllm/**/*.so"), *site.glob("uvloop/*.so")]:  # others are small or do not bear it
             prune_fatbins(path, args.arch)
             subprocess.run(["strip", "--strip-unneeded", path], check=True)
             if path.stat().st_size > 8 << 20:

@@ -15,7 +15,10 @@ import sys
 import tempfile
 import time
 import traceback
-import urllib.request
+
+import engine
+import models
+import serve
 
 ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",
@@ -137,20 +140,10 @@ def check_ops():
     return {"note": f"rms_norm, topk_softmax, EPLB mapping ok; {flash}"}
 
 
-def make_model(trial):
-    import models
-
-    shape = {"tiny": models.TINY, "30b": models.QWEN3_30B_A3B}[trial["model"]]
-    folder = pathlib.Path(tempfile.mkdtemp()) / trial["model"]
-    return models.qwen3_moe(folder, shape, trial["layers"]), shape
-
-
 def describe(llm):
     """Which parts vLLM chose: model runner, attention and expert kernels, experts on this rank."""
-    core = llm.llm_engine.engine_core.engine_core
-    worker = core.model_executor.driver_worker.worker
-    runner = worker.model_runner
-    layer = next(m for m in runner.model.modules() if type(m).__name__.endswith("MoERunner"))
+    runner = engine.runner_of(llm)
+    layer = engine.moe_layers(llm)[0]
     method = layer.routed_experts.quant_method
     kernel = getattr(method, "moe_kernel", None)
     experts = getattr(kernel, "fused_experts", None)
@@ -166,7 +159,7 @@ def describe(llm):
 def run_llm(trial):
     import torch
     import vllm
-    from vllm import LLM, SamplingParams
+    from vllm import LLM
 
     if "redundant" in trial:
         import one_rank
@@ -174,91 +167,23 @@ def run_llm(trial):
         one_rank.enable_eplb_on_one_rank(trial["redundant"])
         if "rank" in trial:
             one_rank.become_rank(trial["rank"], trial["ranks"])
-    folder, shape = make_model(trial)
+    folder, shape = models.write_config(tempfile.mkdtemp(), trial["model"], trial["layers"])
     began = time.perf_counter()
-    llm = LLM(**{
-        "model": folder, "load_format": "dummy", "skip_tokenizer_init": True,
-        "tensor_parallel_size": 1, "max_model_len": 1024, "max_num_seqs": 64,
-        "max_num_batched_tokens": 1024, "gpu_memory_utilization": 0.6, "dtype": "bfloat16",
-        "enable_prefix_caching": False, "generation_config": "vllm", "moe_backend": "triton",
-        "disable_log_stats": True, "seed": 0, **trial["options"],
-    })  # fmt: skip
+    llm = LLM(**engine.options(folder, **trial["options"]))
     result = {"load_s": round(time.perf_counter() - began, 1)}
     try:
         result["note"] = describe(llm)
     except Exception:
         traceback.print_exc()
-
-    def seconds(batch, tokens):
-        sampling = SamplingParams(
-            temperature=0.0, max_tokens=tokens, ignore_eos=True, detokenize=False
-        )
-        prompts = [
-            {"prompt_token_ids": [(7 * b + 3 * i) % shape["vocab_size"] for i in range(8)]}
-            for b in range(batch)
-        ]
-        began = time.perf_counter()
-        outputs = llm.generate(prompts, sampling, use_tqdm=False)
-        assert all(len(o.outputs[0].token_ids) == tokens for o in outputs)
-        return time.perf_counter() - began
-
     for batch in trial["batches"]:
-        seconds(batch, 16)
-        # The difference of two lengths leaves out prefill and start-up.
-        each = [(seconds(batch, 144) - seconds(batch, 16)) / 128 for _ in range(3)]
-        result[f"tpot_ms@{batch}"] = round(1e3 * sorted(each)[1], 3)
+        result[f"tpot_ms@{batch}"] = round(engine.tpot_ms(llm, batch, shape["vocab_size"]), 3)
     result["versions"] = f"vllm {vllm.__version__} torch {torch.__version__}"
     result["gpu"] = torch.cuda.get_device_name()
     return result
 
 
-def run_serve(trial):
-    """`vllm serve`, two completions and its Prometheus endpoint."""
-    import models
-
-    folder, shape = make_model(trial)
-    models.toy_tokenizer(folder, shape["vocab_size"])
-    command = [sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", folder,
-               "--load-format", "dummy", "--max-model-len", "512", "--enforce-eager",
-               "--gpu-memory-utilization", "0.4", "--moe-backend", "triton",
-               "--generation-config", "vllm", "--host", "127.0.0.1", "--port", "8123"]  # fmt: skip
-    if "attention_config" in trial["options"]:
-        command += ["--attention-backend", trial["options"]["attention_config"]["backend"]]
-    environment = {**os.environ, "VLLM_ENABLE_V1_MULTIPROCESSING": "1"}
-    server = subprocess.Popen(command, env=environment)
-    base = "http://127.0.0.1:8123"
-    try:
-        began = time.perf_counter()
-        while True:
-            if server.poll() is not None:
-                raise RuntimeError(f"server ended with {server.returncode}")
-            try:
-                urllib.request.urlopen(f"{base}/health", timeout=2)
-                break
-            except OSError:
-                time.sleep(0.5)
-        ready = time.perf_counter() - began
-        body = {"model": folder, "prompt": [2, 3, 5, 7], "max_tokens": 16, "ignore_eos": True}
-        request = urllib.request.Request(
-            f"{base}/v1/completions", json.dumps(body).encode(), {"Content-Type": "application/json"}
-        )
-        reply = json.load(urllib.request.urlopen(request, timeout=60))
-        metrics = urllib.request.urlopen(f"{base}/metrics", timeout=10).read().decode()
-        names = {line.split("{")[0] for line in metrics.splitlines() if line.startswith("vllm:")}
-        return {
-            "load_s": round(ready, 1),
-            "note": f"{reply['usage']['completion_tokens']} tokens served, {len(names)} vllm: metrics",
-        }
-    finally:
-        server.terminate()  # the parent kills what is left of this process group
-        try:
-            server.wait(20)
-        except subprocess.TimeoutExpired:
-            server.kill()
-
-
 def child(trial):
-    kinds = {"ops": lambda _: check_ops(), "serve": run_serve, "llm": run_llm}
+    kinds = {"ops": lambda _: check_ops(), "serve": serve.run_serve, "llm": run_llm}
     result = kinds[trial.get("kind", "llm")](trial)
     pathlib.Path(os.environ["METRO_TRIAL_RESULT"]).write_text(json.dumps(result))
 
