@@ -7,7 +7,8 @@ export JOBS ?= $(shell nproc)
 help:
 	@echo "make build   install what is missing, build build/release/metro"
 	@echo "make test    build and run all tests"
-	@echo "make run     compare policies on the shipped traces, write build/run/report.html"
+	@echo "make run     compare policies on the shipped traces, make the paper's figures again,"
+	@echo "             write build/run/report.html"
 	@echo "make format  format the sources"
 	@echo "make clean   delete build/"
 

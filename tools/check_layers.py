@@ -11,7 +11,9 @@ import re
 import sys
 
 # Lowest first: a folder of src/ may include from itself and from those before it.
-LAYERS = ["core", "io", "placement", "routing", "trace", "replay", "cost", "sim", "advise", "report"]
+LAYERS = [
+    "core", "io", "placement", "routing", "trace", "replay", "cost", "sim", "advise", "reproduce", "report",
+]
 # Beside the line: the folder and all that it may use.
 BESIDE = {
     "c": ["core", "io", "placement", "routing"],

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# The main result, made again: tools/run_headline.sh METRO OUT_DIR
-# Compares the policies on the two learned traces and on a synthetic DeepSeek-V3-like one, prints the
-# headline table and writes OUT_DIR/report.html (and compare.json, with every row).
+# The main results, made again: tools/run_headline.sh METRO OUT_DIR
+# Compares the policies on the two learned traces and on a synthetic DeepSeek-V3-like one, makes the
+# paper's figures again, prints both tables, and writes OUT_DIR/report.html (and compare.json and
+# reproduce.json, with every row).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -20,9 +21,14 @@ echo "==> Comparing: EP 4-32, 1.0-1.5x replicas, 1-128 tokens per GPU, eplb and 
   --trace "$out/deepseek-v3-like.npy" \
   --gpus 4,8,16,32 --replication 1.0,1.125,1.25,1.5 --tokens-per-gpu 1,2,4,8,16,32,64,128 \
   --algorithm eplb,homed --policy even,hash,home,metro-paper,metro,optimal \
-  --html "$out/report.html" --json >"$out/compare.json"
+  --json >"$out/compare.json"
 
 echo
 python3 tools/headline.py "$out/compare.json" 16 1.5 1,2,4,8,16,128
+
+echo
+echo "==> Making the paper's figures again"
+"$metro" reproduce --quick -o "$out/reproduce.json"
+"$metro" report "$out/reproduce.json" "$out/compare.json" -o "$out/report.html" >/dev/null
 echo
 echo "Report page: $out/report.html"

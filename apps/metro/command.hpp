@@ -57,5 +57,7 @@ void add_simulate(CLI::App& app);
 void add_sweep(CLI::App& app);
 void add_validate(CLI::App& app);
 void add_advise(CLI::App& app);
+void add_reproduce(CLI::App& app);
+void add_report(CLI::App& app);
 
 }  // namespace metro::cli

@@ -13,8 +13,8 @@
 #include "names.hpp"
 #include "options.hpp"
 #include "output.hpp"
-#include "report/compare_page.hpp"
 #include "report/compare_result.hpp"
+#include "report/report_page.hpp"
 #include "report/result.hpp"
 
 namespace metro::cli {
@@ -32,7 +32,7 @@ report::TraceComparison compare_trace(const std::filesystem::path& path, const C
   const RoutingTrace trace = io::read_trace(path);
   Progress progress(fmt::format("metro: comparing on {}", path.filename().string()));
   return naming(path, [&] {
-    return report::TraceComparison{
+    report::TraceComparison comparison{
         .path = path.string(),
         .info = trace.info(),
         .num_tokens = trace.num_tokens(),
@@ -40,7 +40,12 @@ report::TraceComparison compare_trace(const std::filesystem::path& path, const C
         .topk = trace.topk(),
         .rows = compare(trace, spec,
                         [&](std::size_t done, std::size_t total) { progress.show(done, total); }),
+        .maps = {},
     };
+    for (const ActivatedMapSpec& map : report::map_specs(spec)) {
+      comparison.maps.push_back(activated_map(trace, map));
+    }
+    return comparison;
   });
 }
 
@@ -55,11 +60,17 @@ void run(const CompareOptions& options) {
   std::vector<report::TraceComparison> comparisons;
   for (const auto& path : options.traces) comparisons.push_back(compare_trace(path, spec));
 
-  if (!options.html.empty()) {
-    io::write_file(options.html, report::compare_page(spec, comparisons));
+  if (!options.html.empty() || options.json) {
+    const auto result = report::compare_result(spec, comparisons);
+    if (!options.html.empty()) {
+      io::write_file(options.html, report::report_page({{"metro compare", result}}));
+    }
+    if (options.json) {
+      print(report::to_text(result));
+      return;
+    }
   }
-  print(options.json ? report::to_text(report::compare_result(spec, comparisons))
-                     : report::compare_table(spec, comparisons));
+  print(report::compare_table(spec, comparisons));
 }
 
 }  // namespace

@@ -8,7 +8,8 @@ namespace metro::report {
 
 /// Chart.js with its licence notice, or empty where the build did not find it.
 std::string_view chart_js();
-std::string_view compare_css();
+std::string_view page_css();
+std::string_view plot_js();
 std::string_view compare_js();
 
 }  // namespace metro::report

@@ -3,6 +3,10 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <cmath>
+
+#include "report/heat_map.hpp"
 #include "report/result.hpp"
 #include "report/table.hpp"
 
@@ -50,6 +54,7 @@ nlohmann::ordered_json compare_result(const CompareSpec& spec,
   result["batches"] = spec.batches;
   auto traces = nlohmann::ordered_json::array();
   auto rows = nlohmann::ordered_json::array();
+  auto maps = nlohmann::ordered_json::array();
   for (const TraceComparison& comparison : comparisons) {
     traces.push_back({{"path", comparison.path},
                       {"model", comparison.info.model},
@@ -63,10 +68,37 @@ nlohmann::ordered_json compare_result(const CompareSpec& spec,
     for (const CompareRow& row : comparison.rows) {
       rows.push_back(row_json(comparison, row, spec.tokens_are_per_gpu));
     }
+    for (const ActivatedMap& map : comparison.maps) {
+      const std::string name = std::filesystem::path(comparison.path).stem().string();
+      maps.push_back(map_json(fmt::format("{}, {} GPUs, {} tokens, {} on {}", name, map.spec.gpus,
+                                          map.spec.tokens, map.spec.policy, map.spec.algorithm),
+                              map));
+    }
   }
   result["traces"] = std::move(traces);
   result["rows"] = std::move(rows);
+  result["activated_maps"] = std::move(maps);
   return result;
+}
+
+std::vector<ActivatedMapSpec> map_specs(const CompareSpec& spec) {
+  constexpr double kUsualGpus = 16;
+  const auto away = [](double value, double usual) { return std::abs(std::log2(value / usual)); };
+  ActivatedMapSpec map;
+  map.algorithm = spec.algorithms.back();
+  map.gpus = *std::ranges::min_element(spec.gpus, {}, [&](int n) { return away(n, kUsualGpus); });
+  map.replication = *std::ranges::max_element(spec.replication);
+  const double usual = spec.tokens_are_per_gpu ? 2 : 32;
+  map.tokens = *std::ranges::min_element(spec.tokens, {}, [&](int n) { return away(n, usual); }) *
+               (spec.tokens_are_per_gpu ? map.gpus : 1);
+  map.batches = spec.batches;
+  map.seed = spec.seed;
+  std::vector<ActivatedMapSpec> maps;
+  for (const char* policy : {"even", "optimal"}) {
+    maps.push_back(map);
+    maps.back().policy = policy;
+  }
+  return maps;
 }
 
 std::string compare_table(const CompareSpec& spec,

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "metro/activated_map.hpp"
 #include "metro/compare.hpp"
 #include "metro/trace.hpp"
 
@@ -19,12 +20,17 @@ struct TraceComparison {
   int num_layers = 0;
   int topk = 0;
   std::vector<CompareRow> rows;
+  std::vector<ActivatedMap> maps;
 };
 
 /// The result of `metro compare`: the envelope, the traces, and one row per trace and grid point.
 /// Reads the traces' files for their SHA-256.
 nlohmann::ordered_json compare_result(const CompareSpec& spec,
                                       const std::vector<TraceComparison>& comparisons);
+
+/// What heat maps of a comparison show: its largest GPUs-and-replication point that pages headline,
+/// few tokens, where choosing replicas matters most, under the even split and `optimal`.
+std::vector<ActivatedMapSpec> map_specs(const CompareSpec& spec);
 
 /// A table per trace for people: one line per grid point, one column per policy.
 std::string compare_table(const CompareSpec& spec, const std::vector<TraceComparison>& comparisons);

@@ -1,6 +1,8 @@
 "use strict";
-(() => {
-  const data = JSON.parse(document.getElementById("data").textContent);
+/* The map and the chart of one result of `metro compare`. */
+function drawComparison(root) {
+  const data = JSON.parse(root.querySelector("script").textContent);
+  const part = name => root.querySelector(`[data-part="${name}"]`);
   const fields = ["algorithm", "gpus", "replication", "tokens", "policy", "max", "none", "sharded",
                   "vsEven", "vsNone", "worse"];
   for (const trace of data.traces) {
@@ -76,7 +78,7 @@
       });
       return make("tr", {}, make("th", {scope: "row"}, choose), ...cells);
     });
-    document.getElementById("overview").replaceChildren(table(header, body));
+    part("overview").replaceChildren(table(header, body));
   }
 
   function panel(algorithm, replication) {
@@ -103,14 +105,14 @@
 
   function drawMap() {
     const algorithms = unique(data.algorithms);
-    document.getElementById("map").replaceChildren(...algorithms.map(algorithm =>
+    part("map").replaceChildren(...algorithms.map(algorithm =>
         make("div", {class: "panels"},
              ...replications.map(replication => panel(algorithm, replication)))));
     const verdicts = algorithms.map(algorithm => {
       const {more, points} = summarise(algorithm, state.policy);
       return `on ${algorithm} ${more === 0 ? "never" : `at ${more} of ${points} points`}`;
     });
-    document.getElementById("map-verdict").textContent =
+    part("map-verdict").textContent =
         `${state.policy} is above no replication ${verdicts.join(", ")}.`;
   }
 
@@ -121,17 +123,17 @@
     const at = new Map(of.map(row => [`${row.policy} ${row.replication}`, row]));
     const policies = unique(data.policies);
     const reference = of[0];
-    const labels = ["no replicas", ...policies, "sharded"];
+    const labels = ["no replicas", ...policies, "moe-TP"];
     const series = replications.map(replication => [
       reference.none, ...policies.map(policy => at.get(`${policy} ${replication}`).max),
       reference.sharded]);
-    document.getElementById("chart-table").replaceChildren(table(
+    part("chart-table").replaceChildren(table(
         ["Replication", ...labels],
         series.map((values, i) => make("tr", {}, make("th", {scope: "row"}, `${replications[i]}x`),
             ...values.map((value, j) => make("td", {
               class: j === 0 || j === labels.length - 1 ? "" : kindOf(value / reference.none),
             }, value.toFixed(2)))))));
-    const box = document.getElementById("chart-box");
+    const box = part("chart-box");
     if (typeof Chart === "undefined") {
       box.style.height = "auto";
       box.replaceChildren(make("p", {class: "note"},
@@ -150,7 +152,7 @@
     const names = {grid: {display: false},
                    ticks: {color: colour("--ink"), autoSkip: false, maxRotation: 60}};
     if (chart) chart.destroy();
-    chart = new Chart(document.getElementById("chart"), {
+    chart = new Chart(part("chart-box").querySelector("canvas"), {
       type: "bar",
       data: {
         labels,
@@ -188,8 +190,8 @@
   function drawControls() {
     const traces = data.traces.map((trace, i) => [i, trace.label]);
     const plain = values => unique(values).map(value => [value, String(value)]);
-    const map = document.getElementById("map-controls");
-    const bars = document.getElementById("chart-controls");
+    const map = part("map-controls");
+    const bars = part("chart-controls");
     map.replaceChildren();
     bars.replaceChildren();
     control(map, "Trace", "trace", traces);
@@ -207,4 +209,5 @@
   }
   drawAll();
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawChart);
-})();
+}
+document.querySelectorAll(".compare").forEach(drawComparison);

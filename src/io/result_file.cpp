@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "io/result_file.hpp"
+
+#include <cstdint>
+#include <limits>
+
+#include "io/file_bytes.hpp"
+#include "io/json_reader.hpp"
+
+namespace metro::io {
+namespace {
+
+constexpr int kResultVersion = 1;
+
+void need_text(const JsonRef& object, const char* key) { static_cast<void>(object.at(key).text()); }
+
+}  // namespace
+
+nlohmann::ordered_json parse_result(std::string_view text, std::string_view file) {
+  const nlohmann::json document = parse_json(text, file);
+  const JsonRef root(document, file);
+  check_format(root, "metro-result", kResultVersion, true);
+  need_text(root, "command");
+  need_text(root, "evidence");
+  const JsonRef seed = root.at("seed");
+  if (!seed.value().is_number_unsigned()) seed.reject("an integer, 0 or more");
+  const JsonRef inputs = root.at("inputs");
+  const std::size_t count = inputs.array_size();
+  for (std::size_t i = 0; i < count; ++i) {
+    const JsonRef input = inputs[i];
+    need_text(input, "path");
+    need_text(input, "sha256");
+  }
+  // Again, now that the text is known to be sound, for the order of the keys.
+  return nlohmann::ordered_json::parse(text);
+}
+
+nlohmann::ordered_json read_result(const std::filesystem::path& path) {
+  const FileBytes file(path);
+  return parse_result(as_text(file.bytes()), path.string());
+}
+
+}  // namespace metro::io
