@@ -43,7 +43,7 @@ class Recorder:
             return  # another model: a drafter
         layer = layer_of(count)
         row = torch.arange(rows, device=topk_ids.device)
-        real = rows if num_real is None else num_real.to(torch.int64).clamp(max=rows)
+        real = rows if num_real is None else num_real.to(torch.int64).clamp(0, rows)
         at = torch.where(row < real, (self.position[layer] + row) % self.num_tokens, self.num_tokens)
         self.ids[layer].index_copy_(0, at, topk_ids.to(torch.int16))
         self.position[layer] += real
