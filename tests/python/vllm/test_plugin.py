@@ -15,7 +15,6 @@ import metro_moe
 from metro_moe import vllm as plugin
 from metro_moe.vllm import replica_choice, seams
 from metro_moe.vllm.op import map_to_physical
-from metro_moe.vllm.settings import Settings
 
 NUM_EXPERTS, NUM_GPUS = 16, 4
 SLOTS = [0, 3, 5, 5, 9, 11, 14, 0, *range(NUM_EXPERTS)]
@@ -153,17 +152,6 @@ def test_registering_twice_and_taking_back(start):
     assert mapping(module) is once is mapping(other) is not stock
     plugin.unregister()
     assert mapping(module) is stock and mapping(other) is stock
-
-
-@pytest.mark.parametrize(
-    "environment",
-    [{"DECODE": "best"}, {"PREFILL": "metro"}, {"MAX_TOKENS": "many"}, {"MAX_TOKENS": "0"}, {"BACKEND": "x"},
-     {"POLICY": "home"}, {"RECORD": "x", "RECORD_TOKENS": "1"}],
-    ids=str,
-)  # fmt: skip
-def test_bad_settings(environment):
-    with pytest.raises(ValueError, match="METRO_VLLM_"):
-        Settings.read(None, {f"METRO_VLLM_{name}": value for name, value in environment.items()})
 
 
 @needs_interpreter
