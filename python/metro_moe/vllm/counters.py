@@ -28,10 +28,6 @@ def _kernels():
     def begin(row, BEGIN: tl.constexpr):
         tl.store(row + BEGIN, clock().to(tl.int64))
 
-    @triton.jit
-    def most(used, slots, slots_per_gpu, GPUS: tl.constexpr):
-        return tl.max(tl.histogram(slots // slots_per_gpu, GPUS, mask=used), 0).to(tl.int64)
-
     @triton.jit(do_not_specialize=["num_ids"], do_not_specialize_on_alignment=["ids", "out", "count", "row"])
     def sample(ids, out, num_real, table, stride, count, row, num_ids, topk, num_experts, num_physical, slots_per_gpu,
                HAS_NUM_REAL: tl.constexpr, CLOCK: tl.constexpr, EVERY: tl.constexpr, SLOTS: tl.constexpr,
@@ -54,10 +50,10 @@ def _kernels():
                 served = tl.load(out + at, mask=known, other=-1).to(tl.int32)
                 stock += tl.histogram(hashed, SLOTS, mask=known & (hashed >= 0) & (hashed < num_physical))
                 ours += tl.histogram(served, SLOTS, mask=known & (served >= 0) & (served < num_physical))
-            slots = tl.arange(0, SLOTS)
+            gpu = tl.arange(0, SLOTS) // slots_per_gpu
             tl.store(row + 1, tl.load(row + 1) + 1)
-            tl.store(row + 2, tl.load(row + 2) + most(ours > 0, slots, slots_per_gpu, GPUS))
-            tl.store(row + 3, tl.load(row + 3) + most(stock > 0, slots, slots_per_gpu, GPUS))
+            tl.store(row + 2, tl.load(row + 2) + tl.max(tl.histogram(gpu, GPUS, mask=ours > 0), 0))
+            tl.store(row + 3, tl.load(row + 3) + tl.max(tl.histogram(gpu, GPUS, mask=stock > 0), 0))
 
     return triton, begin, sample
 
