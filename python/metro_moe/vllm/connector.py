@@ -42,6 +42,7 @@ class Connector:
         self.cuda: Any = None
         self.op: Any = None
         self.stock: Any = None
+        self.mapped: Any = None
 
     # -- binding
 
@@ -78,6 +79,7 @@ class Connector:
                     self.fallbacks += 1
                 return stock(topk_ids, *state)
 
+            self.mapped = mapped
             self.bound = self.patches.set_everywhere(stock, mapped)
         except BaseException:
             self.unbind()
@@ -94,6 +96,8 @@ class Connector:
 
     def unbind(self) -> None:
         self.patches.undo()
+        if self.mapped is not None:  # modules that were loaded since have ours by name
+            seams.Patches().set_everywhere(self.mapped, self.stock)
         self.bound = []
 
     def turn_off(self, why: str) -> None:

@@ -22,17 +22,17 @@ class Plugin:
 
     def install(self) -> None:
         """Hooks, and the connector if the environment asks for it; else additional_config may, later."""
-        try:
-            settings = Settings.read()
-        except ValueError as error:
-            self.refused = str(error)
-            raise
         folder = os.environ.get(metrics.FOLDER)
         metrics.choose_folder()
         if folder is None:
             made = os.environ[metrics.FOLDER]
             self.patches.back.append(lambda: os.environ.pop(metrics.FOLDER, None))
             atexit.register(shutil.rmtree, made, ignore_errors=True)
+        try:
+            settings = Settings.read()
+        except ValueError as error:
+            self.refused = str(error)
+            raise
         hooks.install(self, self.patches)
         if settings.is_on:
             self.bind(settings)

@@ -62,8 +62,10 @@ def test_known_versions_and_any_if_asked(monkeypatch, version):
     assert getattr(module, seams.FUNCTION) is not stock
     assert other.their_name_for_it is getattr(module, seams.FUNCTION)  # by another name too
     assert sorted(plugin.status()["bound"]) == [seams.MODULE, "vllm.models.by_name"]
+    late = sys.modules["vllm.models"].late = getattr(module, seams.FUNCTION)  # loaded after the plugin
     plugin.unregister()
     assert other.their_name_for_it is stock is getattr(module, seams.FUNCTION)
+    assert sys.modules["vllm.models"].late is stock is not late
 
 
 def test_other_packages_are_left_alone(monkeypatch):
