@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Binding, gating and falling back, against a stand-in for vLLM and vLLM's own modules where they are."""
+"""Binding, gating and falling back, against a stand-in for vLLM (test_vllm_itself.py has the real one)."""
 
-import importlib
 import logging
 import sys
 
 import pytest
 import torch
 from choice_reference import choose
-from engine import Layers, context, needs_interpreter, stand_in, vllm_itself
+from engine import Layers, context, needs_interpreter, stand_in
 from torch import library as torch_ops
 
 import metro_moe
@@ -174,31 +173,3 @@ def test_recording(start, layers, tmp_path):
     assert (trace.ids == want.numpy()).all() and trace.num_experts == NUM_EXPERTS
     recorder.reset()
     assert recorder.write() is None
-
-
-def test_vllm_itself_is_bound(monkeypatch):
-    module, stock = vllm_itself()
-    monkeypatch.setenv("METRO_VLLM_DECODE", "metro")
-    plugin.register()
-    assert plugin.status()["bound"] == [seams.MODULE] and mapping(module) is not stock
-    assert not torch.cuda.is_initialized()
-    plugin.unregister()
-    assert mapping(module) is stock
-
-
-@needs_interpreter
-def test_vllm_itself_maps_through_the_plugin(monkeypatch, layers):
-    """BaseRouter with vLLM's layer state."""
-    module, _ = vllm_itself()
-    state = importlib.import_module("vllm.distributed.eplb.eplb_state").EplbLayerState()
-    state.set_layer_state(1, layers.load, layers.table, layers.count)
-    state.should_record_tensor = layers.record
-    state.num_unpadded_tokens_tensors = [torch.tensor(5, dtype=torch.int32)]
-    monkeypatch.setattr(importlib.import_module("vllm.forward_context"), "get_forward_context", context)
-    monkeypatch.setenv("METRO_VLLM_DECODE", "metro")
-    plugin.register()
-    router_class = type("Router", (module.BaseRouter,), {"_compute_routing": None, "routing_method_type": None})
-    router = router_class(4, len(SLOTS), state)
-    out = router._apply_eplb_mapping(IDS)
-    assert torch.equal(out, choose(IDS, layers.table[1], layers.count[1], "metro", NUM_GPUS, 5)[0])
-    assert layers.load[1].sum() == 20 and plugin.status()["off"] == ""
