@@ -17,6 +17,7 @@ from metro_moe.vllm import agreement, exchange, op, seams
 from metro_moe.vllm.gather import Gather, to_logical
 from metro_moe.vllm.layers import layer_of
 from metro_moe.vllm.models import Model, address_of, resolve
+from metro_moe.vllm.plain import map_plain
 from metro_moe.vllm.recorder import Recorder
 from metro_moe.vllm.seams import logger
 from metro_moe.vllm.settings import Settings
@@ -168,10 +169,23 @@ class Connector:
             batch = None
             if policy == "metro" and model.where == "exchange":
                 batch = exchange.exchange(topk_ids, num_real, len(count), seams.ep_group())
-            out = self.op(topk_ids, *state, batch, self.solver(policy), model.num_gpus)
+            out = self.apply(model, policy, topk_ids, state, batch)
         if counters is not None:
             counters.count(layer_of(count), topk_ids, out, table, count, num_real, len(load))
         return out
+
+    def apply(self, model, policy, topk_ids, state, batch) -> Any:
+        """The op; where it fails and other ranks go on with this batch, its answer from the host."""
+        solver = self.solver(policy)
+        try:
+            return self.op(topk_ids, *state, batch, solver, model.num_gpus)
+        except Exception as error:
+            if model.is_alone or model.where != "whole" or solver == "optimal" or seams.is_capturing(topk_ids):
+                raise
+            self.fallbacks += 1
+            if self.fallbacks == 1:
+                logger.warning("metro: on the host, slowly, since other ranks go on: %s: %s", type(error).__name__, error)
+            return map_plain(topk_ids, *state, policy, model.num_gpus)
 
     def choose_gathered(self, model, state, physical_ids) -> Any:
         """The replicas of the whole batch, whose rows each rank mapped to homes."""
@@ -218,6 +232,7 @@ class Connector:
         if mine.startswith("off") or why:
             self.turn_off(mine.removeprefix("off: ") if mine.startswith("off") else why)
             return None
+        model.is_alone = group.world_size == 1
         self.models[address_of(count)] = model
         return model
 

@@ -25,6 +25,8 @@ class Model:
     state: Any = None
     """vLLM's EplbModelState, where add_model was seen."""
     expert_us: float = 0.0
+    is_alone: bool = True
+    """Whether no other rank maps the same batch."""
     unused_load: Any = None
     no_record: Any = None
     counters: Counters | None = None
@@ -77,6 +79,6 @@ def resolve(settings: Settings, load: Any, count: Any, record: Any, state: Any, 
     num_gpus = settings.num_gpus or parallel.ep_size
     counters = Counters(num_layers(count), num_gpus, load.device) if settings.metrics else None
     return Model(
-        name, num_gpus, where, parallel.ep_size if spread else parallel.dp_size, state, expert_us,
+        name, num_gpus, where, parallel.ep_size if spread else parallel.dp_size, state, expert_us, True,
         torch.zeros_like(load), torch.zeros_like(record), counters,
     )  # fmt: skip

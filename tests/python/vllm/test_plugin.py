@@ -124,6 +124,27 @@ def test_an_exception_of_ours_is_said_once_and_stock_serves(start, layers, caplo
     assert caplog.text.count("broken") == 1
 
 
+@needs_interpreter
+@pytest.mark.parametrize("policy", ["home", "metro"])
+def test_where_other_ranks_go_on_the_host_gives_their_answer(start, layers, caplog, monkeypatch, policy):
+    from metro_moe.vllm import agreement
+
+    module, _, _ = start(decode=policy)
+    sys.modules["vllm.distributed.parallel_state"].get_ep_group().world_size = 4
+    monkeypatch.setattr(agreement, "agree", lambda *a: "")
+    want = layers.call(mapping(module), IDS, num_real=5)
+    load = layers.load[0].clone()
+
+    def broken(*arguments, **more):
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(replica_choice, "map_to_physical_and_record", broken)
+    for call in range(2, 4):
+        assert torch.equal(layers.call(mapping(module), IDS, num_real=5), want)
+        assert torch.equal(layers.load[0], call * load)
+    assert caplog.text.count("broken") == 1 and plugin.status()["off"] == "" and plugin.status()["fallbacks"] == 2
+
+
 @pytest.mark.parametrize("parameters", ["topk_ids", "topk_ids, load, tables", "topk_ids, *rest"])
 def test_an_unknown_signature_stays(start, caplog, parameters):
     module, other, stock = start(decode="metro", parameters=parameters)
