@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from metro_moe.vllm import agreement, exchange, op, seams
+from metro_moe.vllm import agreement, exchange, op, phase, seams
 from metro_moe.vllm.gather import Gather, to_logical
 from metro_moe.vllm.layers import layer_of
 from metro_moe.vllm.models import Model, address_of, resolve
@@ -34,12 +34,13 @@ class Connector:
         self.rank = 0
         self.publisher: Any = None
         self.models: dict[int, Model] = {}
-        self.states: dict[int, tuple[str, Any]] = {}  # vLLM's, by the address of their tables
+        self.refused: set[int] = set()  # by the address of their tables, as all that follow
+        self.states: dict[int, tuple[str, Any]] = {}  # vLLM's
         self.prepared: set[int] = set()  # those whose padding vLLM tells before a batch
         self.patches = seams.Patches()
         self.bound: list[str] = []
         self.recorder = Recorder(settings.record, settings.record_tokens, settings.max_tokens) if settings.record else None
-        self.gather: Gather | None = None
+        self.gather: Any = None
         self.cuda: Any = None
         self.op: Any = None
         self.stock: Any = None
@@ -68,7 +69,8 @@ class Connector:
             @functools.wraps(stock)
             def mapped(topk_ids, expert_load_view, logical_to_physical_map, logical_replica_count, record_enabled,
                        num_unpadded_tokens=None):  # fmt: skip
-                state = (expert_load_view, logical_to_physical_map, logical_replica_count, record_enabled, num_unpadded_tokens)
+                state = (expert_load_view, logical_to_physical_map, logical_replica_count, record_enabled,
+                         num_unpadded_tokens)  # fmt: skip
                 if not self.off:
                     try:
                         replica_ids = self.map(topk_ids, *state)
@@ -137,13 +139,17 @@ class Connector:
             self.gather.pending = None
         if topk_ids.ndim != 2 or not len(topk_ids):
             return None
-        model = self.models.get(address_of(count)) or self.start(topk_ids, load, table, count, record, num_real)
+        address = address_of(count)
+        model = self.models.get(address)
+        if model is None and address not in self.refused:
+            model = self.start(topk_ids, load, table, count, record, num_real)
         if model is None:
+            self.fallbacks += not self.off
             return None
         state = (load, table, count, record, num_real)
         self.prepare(model, topk_ids[: self.settings.max_tokens], *state)
         policy, rows = "hash", len(topk_ids)
-        is_decode = rows <= self.settings.max_tokens and self.is_decode()
+        is_decode = rows <= self.settings.max_tokens and phase.is_decode(seams.forward_context())
         if rows <= self.settings.max_tokens:
             policy = self.settings.decode if is_decode else self.settings.prefill
             if is_decode and self.recorder is not None:
@@ -185,14 +191,17 @@ class Connector:
             self.fallbacks += 1
             if self.fallbacks == 1:
                 logger.warning("metro: on the host, slowly, since other ranks go on: %s: %s", type(error).__name__, error)
-            return map_plain(topk_ids, *state, policy, model.num_gpus)
+            return map_plain(topk_ids, *state, policy=policy, num_gpus=model.num_gpus)
 
     def choose_gathered(self, model, state, physical_ids) -> Any:
         """The replicas of the whole batch, whose rows each rank mapped to homes."""
         _, table, count, _, _ = state
         layer = layer_of(count)
+        if model.counters is not None:
+            model.counters.begin(layer)  # again: the gather is not the mapping's time
         ids = to_logical(physical_ids, model.state.physical_to_logical_map[layer])
-        out = self.op(ids, model.unused_load, table, count, model.no_record, None, None, self.solver("metro"), model.num_gpus)
+        state = (model.unused_load, table, count, model.no_record, None)
+        out = self.op(ids, *state, None, self.solver("metro"), model.num_gpus)
         if model.counters is not None:
             model.counters.count(layer, ids, out, table, count, None, len(model.unused_load))
         return out
@@ -202,9 +211,7 @@ class Connector:
 
     def for_a_part(self, model, rows, topk, num_experts, num_physical) -> str:
         """`metro` where a rank sees a part of the batch; every rank must come to the same answer."""
-        context = seams.forward_context()
-        # A full graph of uniform batches is replayed by all ranks or none, with the same number of rows.
-        if context.cudagraph_runtime_mode.name != "FULL" or not getattr(context.batch_descriptor, "uniform", False):
+        if not phase.is_shared(seams.forward_context()):
             return "hash"
         if model.where == "exchange" and not model.is_worth(rows, topk, num_experts, num_physical, self.settings):
             if "exchange" not in model.warm:
@@ -218,7 +225,7 @@ class Connector:
         if seams.is_capturing(topk_ids):
             raise seams.Unsupported("the first batch of a model was captured")
         name, state = self.states.get(address_of(count), (f"model {len(self.models)}", None))
-        model, mine = None, ""
+        model: Any = None
         try:
             model = resolve(self.settings, load, count, record, state, self.gather is not None, name)
             self.prepare(model, topk_ids[: self.settings.max_tokens], load, table, count, record, num_real)
@@ -230,25 +237,16 @@ class Connector:
         ranks = list(getattr(group, "ranks", range(group.world_size)))
         why = agreement.agree(mine, f"model-{len(self.models)}", ranks, group.rank_in_group)
         if mine.startswith("off") or why:
-            self.turn_off(mine.removeprefix("off: ") if mine.startswith("off") else why)
+            why = mine.removeprefix("off: ") if mine.startswith("off") else why
+            if not self.models:
+                self.turn_off(why)
+            else:  # a drafter; the model goes on
+                self.refused.add(address_of(count))
+                logger.warning("metro: vLLM's own mapping for %s: %s", name, why)
             return None
         model.is_alone = group.world_size == 1
         self.models[address_of(count)] = model
         return model
-
-    def is_decode(self) -> bool:
-        """Whether every request of this batch has 1 + draft tokens, as all ranks that share it see it."""
-        context = seams.forward_context()
-        if getattr(context, "ubatch_slices", None) is not None:
-            return False  # one of two microbatches
-        if getattr(context.batch_descriptor, "uniform", False):
-            return True
-        # A graph that serves other batches too is captured as vLLM would serve it.
-        if context.cudagraph_runtime_mode.name != "NONE" or not isinstance(context.attn_metadata, dict):
-            return False
-        lengths = [getattr(m, "max_query_len", None) for m in context.attn_metadata.values()]
-        lengths = [length for length in lengths if length is not None]
-        return bool(lengths) and max(lengths) == 1
 
     def prepare(self, model, topk_ids, load, table, count, record, num_real) -> None:
         """Compiles and allocates while nothing is captured: vLLM's warm-up does not look like decode."""

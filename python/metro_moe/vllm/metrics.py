@@ -110,7 +110,7 @@ class Collector:
         spent = GaugeMetricFamily("vllm:metro_mapping_seconds", "Time of the mapping a layer, mean", labels=labels)
         calls = CounterMetricFamily("vllm:metro_mappings", "Mappings served", labels=labels)
         stale = CounterMetricFamily("vllm:metro_epoch_mismatches", "Ids whose table was stale: hash served", labels=labels)
-        fallbacks = CounterMetricFamily("vllm:metro_fallbacks", "Mappings or ids that fell back to vLLM's own", labels=labels)
+        fallbacks = CounterMetricFamily("vllm:metro_fallbacks", "Mappings or ids left to vLLM's own", labels=labels)
         for worker in read(self.folder):
             rank = str(worker["rank"])
             for name, model in worker["models"].items():

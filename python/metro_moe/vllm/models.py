@@ -75,7 +75,7 @@ def resolve(settings: Settings, load: Any, count: Any, record: Any, state: Any, 
             if where == "exchange" and settings.backend == "cuda":
                 raise seams.Unsupported("the cuda backend has no exchange, use triton")
             if where == "never":
-                raise seams.Unsupported("metro needs the whole batch on every rank, which DP, PCP or SP does not give; use home")
+                raise seams.Unsupported("metro needs the whole batch on every rank, which DP and SP do not give; use home")
     num_gpus = settings.num_gpus or parallel.ep_size
     counters = Counters(num_layers(count), num_gpus, load.device) if settings.metrics else None
     return Model(

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import atexit
+import functools
 import os
 import shutil
 from typing import Any
@@ -18,7 +19,7 @@ class Plugin:
         self.patches = seams.Patches()
         self.connector: Any = None
         self.refused = ""
-        self.collector: metrics.Collector | None = None
+        self.collector: Any = None
 
     def install(self) -> None:
         """Hooks, and the connector if the environment asks for it; else additional_config may, later."""
@@ -102,11 +103,11 @@ class Plugin:
             return []
         folder = settings.metrics_folder or os.environ[metrics.FOLDER]
         if self.collector is None:
-            import prometheus_client
+            from prometheus_client import REGISTRY
 
             self.collector = metrics.Collector(folder)
-            self.join_registry(prometheus_client.REGISTRY)
-            self.patches.back.append(lambda: prometheus_client.REGISTRY.unregister(self.collector))
+            self.join_registry(REGISTRY)
+            self.patches.back.append(functools.partial(REGISTRY.unregister, self.collector))
         return [metrics.LogLine(folder)]
 
     def join_registry(self, registry: Any) -> None:

@@ -10,6 +10,7 @@ import atexit
 import logging
 import os
 import pathlib
+from typing import Any
 
 import torch
 
@@ -23,8 +24,8 @@ class Recorder:
 
     def __init__(self, folder: str, num_tokens: int, max_rows: int):
         self.folder, self.num_tokens, self.max_rows = pathlib.Path(folder), num_tokens, max_rows
-        self.ids = None
-        self.position = None  # [layers]: tokens seen, on the device
+        self.ids: Any = None
+        self.position: Any = None  # [layers]: tokens seen, on the device
         self.num_experts, self.address = 0, 0
         atexit.register(self.write_quietly)
 

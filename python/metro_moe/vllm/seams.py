@@ -82,7 +82,8 @@ def check_version(any_version: bool) -> None:
     version = str(getattr(importlib.import_module("vllm"), "__version__", "unknown"))
     if not any_version and version.partition("+")[0] not in KNOWN_VERSIONS:
         raise Unsupported(
-            f"vLLM {version} was not tried, known are {', '.join(KNOWN_VERSIONS)} (METRO_VLLM_ANY_VERSION=1 binds all the same)"
+            f"vLLM {version} was not tried, known are {', '.join(KNOWN_VERSIONS)} "
+            "(METRO_VLLM_ANY_VERSION=1 binds all the same)"
         )
 
 
@@ -114,16 +115,15 @@ def is_capturing(tensor: Any) -> bool:
 
 
 def layer_that_holds(count: Any) -> Any:
-    """The MoE layer of this forward whose EPLB tables `count` is of, or the first one."""
-    layers = [layer for layer in forward_context().no_compile_layers.values() if hasattr(layer, "moe_config")]
-    if not layers:
-        raise Unsupported("there is no MoE layer in the forward context")
+    """The MoE layer of this forward whose EPLB tables `count` is of."""
+    layers = [layer for layer in forward_context().no_compile_layers.values() if hasattr(layer, "eplb_state")]
     for layer in layers:
-        state = getattr(layer, "eplb_state", None)
-        held = getattr(state, "logical_replica_count", None)
+        held = getattr(layer.eplb_state, "logical_replica_count", None)
         if held is not None and held.data_ptr() == count.data_ptr():
+            if not hasattr(layer, "moe_config"):
+                raise Unsupported(f"{type(layer).__name__} sends its tokens in a way that is not known")
             return layer
-    return layers[0]
+    raise Unsupported("no MoE layer of the forward context has these tables")
 
 
 def dispatch_of(layer: Any) -> str:

@@ -79,10 +79,12 @@ def check_parts(monkeypatch, gathers, shape, seed):
         real = [int(random.choice([-1, 1, 2])) for _ in range(num_gpus)]
         held, views = layers.physical_to_logical_map[layer], []
         words = [exchange.active_words(i, torch.tensor(n, dtype=torch.int32), num_experts) for i, n in zip(ids, real)]
-        sys.modules["vllm.distributed.parallel_state"].get_ep_group().all_gather = lambda mine, dim: torch.cat(words)
+        sys.modules["vllm.distributed.parallel_state"].get_ep_group().all_gather = (
+            lambda mine, dim, words=words: torch.cat(words)
+        )
         sent = [layers.call(mapping, i, layer, n) for i, n in zip(ids, real)]
         if gathers:
-            type.__setattr__(dispatch, "gather", staticmethod(lambda mine: torch.cat(sent)))
+            type.__setattr__(dispatch, "gather", staticmethod(lambda mine, sent=sent: torch.cat(sent)))
         for rank in range(num_gpus):
             mine = layers.call(mapping, ids[rank], layer, real[rank])
             views.append(dispatch().prepare(mine, None, mine)[3] if gathers else torch.cat(sent))

@@ -43,6 +43,43 @@ def test_a_model_and_its_drafter_have_entries_of_their_own(monkeypatch):
     assert [int(rows[0][:, 0].sum()) for rows in sources.values()] == [4, 4]
 
 
+@needs_interpreter
+def test_a_drafter_that_is_not_known_does_not_stop_the_model(monkeypatch, caplog):
+    module, _, _ = stand_in(monkeypatch)
+    target, drafter = Layers(TARGET, 8), Layers(DRAFTER, 4)
+    forward = context(ep_size=2)
+    forward.no_compile_layers["experts"].eplb_state.logical_replica_count = target.count[0]
+    sys.modules["vllm.forward_context"].get_forward_context = lambda: forward
+    monkeypatch.setenv("METRO_VLLM_DECODE", "home")
+    plugin.register()
+    ids, mapping = torch.tensor([[1, 2]]), getattr(module, seams.FUNCTION)
+    for _ in range(2):
+        assert torch.equal(target.call(mapping, ids), target.table[0][ids, 0])
+        assert torch.equal(drafter.call(mapping, ids), ids)
+    status = plugin.status()
+    assert status["off"] == "" and status["fallbacks"] == 2 and status["calls"] == {"home": 2}
+    assert caplog.text.count("vLLM's own mapping for model 1") == 1
+
+
+@needs_interpreter
+@pytest.mark.parametrize(("what", "why"), [("tables", "no MoE layer"), ("moe_config", "in a way that is not known")])
+def test_a_layer_that_is_not_known_stays(monkeypatch, caplog, what, why):
+    module, _, _ = stand_in(monkeypatch)
+    layers, forward = Layers(TARGET, 8), context(ep_size=2)
+    experts = forward.no_compile_layers["experts"]
+    if what == "tables":
+        experts.eplb_state.logical_replica_count = torch.zeros(8)
+    else:
+        del experts.moe_config
+    sys.modules["vllm.forward_context"].get_forward_context = lambda: forward
+    monkeypatch.setenv("METRO_VLLM_DECODE", "metro")
+    plugin.register()
+    ids = torch.tensor([[1, 2]])
+    for _ in range(2):
+        assert torch.equal(layers.call(getattr(module, seams.FUNCTION), ids), ids)
+    assert caplog.text.count(why) == 1 and plugin.status()["fallbacks"] == 2
+
+
 @pytest.mark.parametrize("version", ["0.24.0", "0.26.0", "1.0"])
 def test_an_unknown_version_is_said_once_and_stays(monkeypatch, caplog, version):
     module, _, stock = stand_in(monkeypatch, version=version)

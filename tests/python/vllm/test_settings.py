@@ -27,7 +27,9 @@ def test_bad_environment(environment):
 
 
 @pytest.mark.parametrize(
-    "config", [{"polcy": "home"}, {"decode": 3}, {"decode": "best"}, {"max_tokens": "5"}, {"max_tokens": True}, [], "home"], ids=str
+    "config",
+    [{"polcy": "home"}, {"decode": 3}, {"decode": "best"}, {"max_tokens": "5"}, {"max_tokens": True}, [], "home"],
+    ids=str,
 )
 def test_bad_additional_config(config):
     with pytest.raises(ValueError, match="additional_config|METRO_VLLM_"):
