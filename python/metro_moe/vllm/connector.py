@@ -191,7 +191,8 @@ class Connector:
             self.fallbacks += 1
             if self.fallbacks == 1:
                 logger.warning("metro: on the host, slowly, since other ranks go on: %s: %s", type(error).__name__, error)
-            return map_plain(topk_ids, *state, policy=policy, num_gpus=model.num_gpus)
+            load, table, count, record, num_real = state
+            return map_plain(topk_ids, load, table, count, record, num_real, policy, model.num_gpus)
 
     def choose_gathered(self, model, state, physical_ids) -> Any:
         """The replicas of the whole batch, whose rows each rank mapped to homes."""
