@@ -24,12 +24,18 @@ def install(plugin: Any, patches: seams.Patches) -> None:
             logger.debug("metro: %s left out: %s", put.__name__, error)
 
 
+_said: set[str] = set()
+
+
 def guarded(call: Any, *arguments: Any) -> Any:
-    """What we do beside vLLM's work never ends it."""
+    """What we do beside vLLM's work never ends it, and is said once."""
     try:
         return call(*arguments)
     except Exception as error:
-        logger.warning("metro: %s: %s", type(error).__name__, error)
+        text = f"{type(error).__name__}: {error}"
+        if text not in _said:
+            _said.add(text)
+            logger.warning("metro: %s", text)
         return None
 
 

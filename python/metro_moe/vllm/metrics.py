@@ -42,8 +42,8 @@ class Publisher:
         now = time.monotonic() if now is None else now
         if self.reading is not None:
             if self.reading.is_done():
-                self.write(self.reading.hosts)
-                self.reading = None
+                done, self.reading = self.reading, None
+                self.write(done.hosts)
         elif now >= self.next:
             self.next = now + self.seconds
             sources = self.connector.sources()

@@ -105,6 +105,19 @@ def test_of_several_servers_each_registry_has_them(serve):
 
 
 @needs_interpreter
+def test_a_folder_that_cannot_be_written_is_said_once(serve, tmp_path, caplog):
+    (tmp_path / "file").write_text("")
+    serve(decode="home", metrics=1, steps=0)
+    publisher, state = plugin._plugin.connector.publisher, sys.modules[seams.EPLB_STATE].EplbState()
+    publisher.path = tmp_path / "file" / "x" / "1.json"
+    for _ in range(6):
+        state.step()
+        publisher.next = 0.0
+    assert len([record for record in caplog.records if "file" in record.message]) == 1
+    assert plugin.status()["off"] == ""
+
+
+@needs_interpreter
 def test_off_by_default(serve, tmp_path):
     loggers, _, _ = serve(decode="metro")
     assert loggers == [] and not list(tmp_path.iterdir())
