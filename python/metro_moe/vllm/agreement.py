@@ -17,6 +17,17 @@ def _default_store() -> Any:
     return dist.distributed_c10d._get_default_store()
 
 
+def all_fine(fine: bool, group: Any) -> bool:
+    """Whether it went well on every rank of the group, which all call this together."""
+    import torch
+
+    if group.world_size <= 1:
+        return fine
+    flag = torch.tensor([int(fine)], dtype=torch.int32)
+    torch.distributed.all_reduce(flag, op=torch.distributed.ReduceOp.MIN, group=group.cpu_group)
+    return bool(flag.item())
+
+
 def agree(mine: str, name: str, ranks: list[int], rank: int, seconds: float = 60, store: Any = None) -> str:
     """'' if every rank of the group said the same as this one, else why not; the same answer on all ranks.
 

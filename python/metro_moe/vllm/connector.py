@@ -9,6 +9,7 @@ from __future__ import annotations
 import collections
 import functools
 import importlib
+import itertools
 from typing import Any
 
 import torch
@@ -23,6 +24,9 @@ from metro_moe.vllm.seams import logger
 from metro_moe.vllm.settings import Settings
 
 
+_starts = itertools.count()  # the same on all ranks, so that no answer is taken for another's
+
+
 class Connector:
     """Binds to vLLM, decides per batch, and falls back."""
 
@@ -31,6 +35,7 @@ class Connector:
         self.off = ""
         self.calls: collections.Counter[str] = collections.Counter()
         self.fallbacks = 0
+        self.is_slow = False
         self.rank = 0
         self.publisher: Any = None
         self.models: dict[int, Model] = {}
@@ -57,12 +62,12 @@ class Connector:
             if settings.backend == "cuda":
                 from metro_moe.vllm.cuda_backend import CudaBackend
 
-                op.exact = self.cuda = CudaBackend(settings, self.all_agree)
+                op.exact = self.cuda = CudaBackend(settings, lambda fine: agreement.all_fine(fine, seams.ep_group()))
                 self.cuda.follow_commits(importlib.import_module(seams.EPLB_STATE), self.patches.set)
             if settings.placement == "homed":
                 from metro_moe.vllm import homed
 
-                homed.install(self.patches, lambda: bool(self.models) and not self.off)
+                homed.install(self.patches, lambda: bool(self.models))
             if settings.decode == "metro":
                 self.bind_gather()
 
@@ -120,16 +125,9 @@ class Connector:
             return self.turn_off("elastic EP is not supported")
         if getattr(parallel_config, "enable_dbo", False) or getattr(parallel_config, "num_ubatches", 0) > 1:
             return self.turn_off("microbatches (DBO) are not supported")
-        self.states[state.logical_replica_count.data_ptr()] = (name, state)
-
-    def all_agree(self, fine: bool) -> bool:
-        """Whether it went well on every rank of the EP group, which all call this together."""
-        group = seams.ep_group()
-        if group.world_size <= 1:
-            return fine
-        flag = torch.tensor([int(fine)], dtype=torch.int32)
-        torch.distributed.all_reduce(flag, op=torch.distributed.ReduceOp.MIN, group=group.cpu_group)
-        return bool(flag.item())
+        taken = [other for other, _ in self.states.values()]
+        unique = next(n for n in itertools.chain([name], (f"{name} {i}" for i in itertools.count(2))) if n not in taken)
+        self.states[state.logical_replica_count.data_ptr()] = (unique, state)
 
     # -- one batch of one layer
 
@@ -189,7 +187,8 @@ class Connector:
             if model.is_alone or model.where != "whole" or solver == "optimal" or seams.is_capturing(topk_ids):
                 raise
             self.fallbacks += 1
-            if self.fallbacks == 1:
+            if not self.is_slow:
+                self.is_slow = True
                 logger.warning("metro: on the host, slowly, since other ranks go on: %s: %s", type(error).__name__, error)
             load, table, count, record, num_real = state
             return map_plain(topk_ids, load, table, count, record, num_real, policy, model.num_gpus)
@@ -236,7 +235,7 @@ class Connector:
         group = seams.ep_group()
         self.rank = group.rank_in_group
         ranks = list(getattr(group, "ranks", range(group.world_size)))
-        why = agreement.agree(mine, f"model-{len(self.models)}", ranks, group.rank_in_group)
+        why = agreement.agree(mine, f"model-{next(_starts)}", ranks, group.rank_in_group)
         if mine.startswith("off") or why:
             why = mine.removeprefix("off: ") if mine.startswith("off") else why
             if not self.models:

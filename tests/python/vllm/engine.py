@@ -57,11 +57,11 @@ class Layers:
 class Config:
     """What vLLM asks of a model's configuration."""
 
-    def __init__(self, model="tiny"):
-        self.model = model
+    def __init__(self, model="tiny", kind=""):
+        self.model, self.kind = model, kind
 
     def compute_hash(self):
-        return self.model
+        return self.model + self.kind
 
 
 class EplbState:

@@ -29,15 +29,15 @@ def test_a_model_and_its_drafter_have_entries_of_their_own(monkeypatch):
     monkeypatch.setenv("METRO_VLLM_METRICS", "1")
     plugin.register()
     state = sys.modules[seams.EPLB_STATE].EplbState()
-    for name, layers in models.items():
-        state.add_model(layers, Config(name))
+    for name, layers in models.items():  # a drafter may be a part of the same model
+        state.add_model(layers, Config("tiny", name))
     for seed in range(4):
         for name, layers in models.items():
             layer = seed % len(layers.count)
             ids = torch.randint(0, layers.num_experts, (5, 2), generator=torch.Generator().manual_seed(seed))
             out = layers.call(getattr(module, seams.FUNCTION), ids, layer)
             assert torch.equal(out, choose(ids, layers.table[layer], layers.count[layer], "metro", 2)[0]), name
-    assert plugin.status()["models"] == {"target": "whole", "drafter": "whole"}
+    assert plugin.status()["models"] == {"tiny": "whole", "tiny 2": "whole"}
     sources = plugin._plugin.connector.sources()
     assert [rows[0].shape[0] for rows in sources.values()] == [3, 1]
     assert [int(rows[0][:, 0].sum()) for rows in sources.values()] == [4, 4]

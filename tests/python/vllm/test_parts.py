@@ -255,5 +255,5 @@ def test_ranks_that_commit_together_take_the_worst(start, monkeypatch, other):
     group = sys.modules["vllm.distributed.parallel_state"].get_ep_group()
     group.world_size, group.cpu_group = 2, "cpu"
     monkeypatch.setattr(torch.distributed, "all_reduce", lambda flag, op, group: flag.mul_(other))
-    assert plugin._plugin.connector.all_agree(True) == bool(other)
-    assert not plugin._plugin.connector.all_agree(False)
+    assert agreement.all_fine(True, group) == bool(other)
+    assert not agreement.all_fine(False, group)

@@ -12,7 +12,7 @@ from choice_reference import choose
 from engine import Config, Layers, context, needs_interpreter, space, stand_in
 
 from metro_moe import vllm as plugin
-from metro_moe.vllm import seams
+from metro_moe.vllm import agreement, seams
 
 RANKS, NUM_EXPERTS = 3, 12
 SLOTS = [*range(NUM_EXPERTS), 0, 4, 8, 1, 5, 9]
@@ -55,7 +55,7 @@ def run(rank, port, told, answers):
         real = layers.num_unpadded_tokens_tensors[0]
         outs.append(layers.call(getattr(module, seams.FUNCTION), batch(rank), 0, int(real)))
         state.step()
-    answers[rank] = (outs, plugin.status(), plugin._plugin.connector.all_agree(rank != 2))
+    answers[rank] = (outs, plugin.status(), agreement.all_fine(rank != 2, group))
     dist.barrier()
     dist.destroy_process_group()
 
@@ -81,7 +81,7 @@ def test_ranks_with_a_real_group_choose_alike():
         assert torch.equal(got, want)
     idle = answers[1][0][1]
     assert set(layers.experts(idle).flatten().tolist()) == {0}
-    for outs, status, fine in answers.values():
+    for _, status, fine in answers.values():
         assert status["models"] == {"tiny": "exchange"} and status["off"] == "" and fine is False
 
 
