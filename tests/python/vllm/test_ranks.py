@@ -66,7 +66,7 @@ def start(told):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    with processes.Manager() as manager:
+    with processes.get_context("spawn").Manager() as manager:
         answers = manager.dict()
         processes.spawn(run, (port, told, answers), nprocs=RANKS)
         return dict(answers)
