@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""METRO in vLLM: a plugin that vLLM finds by itself, and nothing happens until METRO_VLLM_DECODE is set.
+"""METRO in vLLM: a plugin that vLLM finds by itself, and nothing happens until it is asked for.
 
     METRO_VLLM_DECODE=metro vllm serve ... --enable-expert-parallel --enable-eplb
 
@@ -10,44 +10,42 @@ from __future__ import annotations
 
 import logging
 
-from metro_moe.vllm.settings import Settings
-
 logger = logging.getLogger("metro_moe.vllm")
 
-_connector = None
+_plugin = None
 
 
 def register() -> None:
     """vLLM calls this in every process (entry point vllm.general_plugins); again it changes nothing."""
-    global _connector
-    if _connector is not None:
+    global _plugin
+    if _plugin is not None:
         return
     try:
-        settings = Settings.from_environment()
-        if not settings.is_on:
-            return
-        from metro_moe.vllm.connector import Connector
+        from metro_moe.vllm.plugin import Plugin
 
-        connector = Connector(settings)
-        connector.bind()
-        _connector = connector
+        plugin = Plugin()
+        _plugin = plugin
+        plugin.install()
     except Exception as error:
         logger.warning("metro: vLLM stays as it is: %s: %s", type(error).__name__, error)
 
 
 def unregister() -> None:
-    """Puts vLLM's function back; captured graphs keep what they have."""
-    global _connector
-    if _connector is not None:
-        _connector.unbind()
-        _connector = None
+    """Puts vLLM's functions back; captured graphs keep what they have."""
+    global _plugin
+    if _plugin is not None:
+        _plugin.uninstall()
+        _plugin = None
 
 
 def status() -> dict:
-    """What the plugin does in this process: bound modules, calls by policy, why it is off."""
-    return {"bound": [], "calls": {}, "off": "not registered"} if _connector is None else _connector.status()
+    """What the plugin does in this process: bound modules, calls by policy, fallbacks, why it is off."""
+    connector = None if _plugin is None else _plugin.connector
+    if connector is None:
+        return {"bound": [], "calls": {}, "off": "not registered", "fallbacks": 0, "models": {}}
+    return connector.status()
 
 
 def current_recorder():
     """The recorder of this process (METRO_VLLM_RECORD), or None."""
-    return None if _connector is None else _connector.recorder
+    return None if _plugin is None or _plugin.connector is None else _plugin.connector.recorder

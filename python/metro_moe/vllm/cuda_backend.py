@@ -1,18 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """`metro` by metro_moe.cuda.Router: exact, and the greedy's time is not paid. One router per model.
 
-The router keeps its own tables, so it follows vLLM's commits; the Triton kernels read vLLM's.
+The router keeps its own tables and follows vLLM's commits. What it answers is checked on the device against
+vLLM's tables (checked.py), so a commit that it did not follow costs its gain and no output.
 """
 
 from __future__ import annotations
 
 import functools
+import logging
 from typing import Any
 
 import torch
 
+from metro_moe.vllm.checked import serve_checked
 from metro_moe.vllm.layers import all_layers, layer_of, num_layers
 from metro_moe.vllm.settings import Settings
+
+logger = logging.getLogger("metro_moe.vllm")
 
 
 def physical_to_logical(table, count, num_physical):
@@ -27,15 +32,27 @@ def physical_to_logical(table, count, num_physical):
     return result
 
 
-class CudaBackend:
-    def __init__(self, settings: Settings):
-        from metro_moe import cuda
+class Model:
+    """The router of one model, and what a captured graph reads of it: addresses that stay."""
 
-        if not cuda.is_built():
-            raise RuntimeError("metro_moe was built without CUDA, METRO_VLLM_BACKEND must be triton")
-        self.router_class, self.max_tokens = cuda.Router, settings.max_tokens
-        self.routers: dict[tuple[int, int], Any] = {}  # by the model's table and top-k
-        self.identity: Any = None
+    def __init__(self, router: Any, layers: int, device: Any):
+        self.router = router
+        self.live = torch.ones(layers, dtype=torch.int32, device=device)
+        self.faults = torch.zeros(layers, 2, dtype=torch.int64, device=device)
+        self.said = False
+
+
+class CudaBackend:
+    def __init__(self, settings: Settings, all_agree: Any = None, router_class: Any = None):
+        if router_class is None:
+            from metro_moe import cuda
+
+            if not cuda.is_built():
+                raise RuntimeError("metro_moe was built without CUDA, METRO_VLLM_BACKEND must be triton")
+            router_class = cuda.Router
+        self.router_class, self.max_tokens = router_class, settings.max_tokens
+        self.all_agree = all_agree or (lambda fine: fine)
+        self.models: dict[tuple[int, int], Model] = {}  # by the model's table and top-k
 
     def follow_commits(self, module: Any, patch: Any) -> None:
         """Wraps what moves experts: captured graphs must see new maps from the next replay on."""
@@ -46,7 +63,7 @@ class CudaBackend:
             @functools.wraps(stock)
             def committed(model_state, new_physical_to_logical_map, *rest, **more):
                 result = stock(model_state, new_physical_to_logical_map, *rest, **more)
-                self.update(model_state.logical_replica_count, new_physical_to_logical_map.cpu(), *layers(rest, more))
+                self.update(model_state.logical_replica_count, new_physical_to_logical_map, *layers(rest, more))
                 return result
 
             patch(module, name, committed)
@@ -54,36 +71,49 @@ class CudaBackend:
         wrap("_commit_eplb_maps", lambda rest, more: (None,))
         wrap("_commit_eplb_maps_for_layer", lambda rest, more: (rest[0] if rest else more["layer"],))
 
-    def update(self, counts, new_map, layer) -> None:
-        new_map = new_map.to(torch.int32).numpy()
-        for (address, _), router in self.routers.items():
+    def update(self, counts, new_map, layer=None) -> None:
+        """Follows a commit of one layer or all. Never raises: layers it could not follow go to vLLM's hash.
+
+        All ranks commit together, and a layer stays only where all of them could follow.
+        """
+        for (address, _), model in self.models.items():
             if address != counts.data_ptr():
                 continue
-            stream = torch.cuda.current_stream(counts.device).cuda_stream
-            for index in range(len(new_map)) if layer is None else [layer]:
-                router.update(index, new_map[index] if layer is None else new_map, stream)
+            layers, why = range(len(model.live)) if layer is None else [layer], ""
+            try:
+                rows = new_map.cpu().to(torch.int32).numpy()
+                stream = torch.cuda.current_stream(counts.device).cuda_stream if counts.is_cuda else 0
+                for index in layers:
+                    model.router.update(index, rows[index] if layer is None else rows, stream)
+            except Exception as error:
+                why = f"{type(error).__name__}: {error}"
+            fine = self.all_agree(not why)
+            with torch.inference_mode():
+                model.live[list(layers)] = int(fine)
+            if not fine and not model.said:
+                model.said = True
+                logger.warning("metro: vLLM's own mapping for layers %s: %s", list(layers), why or "another rank failed")
 
-    def router_for(self, topk_ids, load, table, count, num_gpus):
+    def model_for(self, topk_ids, load, table, count, num_gpus) -> Model:
         layers = num_layers(count)
         counts = all_layers(count, layers)
         key = (counts.data_ptr(), topk_ids.shape[1])
-        if key not in self.routers:
-            if torch.cuda.is_current_stream_capturing():
+        if key not in self.models:
+            if counts.is_cuda and torch.cuda.is_current_stream_capturing():
                 raise RuntimeError("the first batch of a model was captured")
             maps = physical_to_logical(all_layers(table, layers), counts, len(load)).numpy()
-            self.routers[key] = self.router_class(
+            router = self.router_class(
                 maps, num_gpus, policy="optimal", topk=topk_ids.shape[1], max_tokens=self.max_tokens
             )
-        return self.routers[key]
+            self.models[key] = Model(router, layers, counts.device)
+        return self.models[key]
 
     def map(self, topk_ids, load, table, count, record, num_real, num_gpus):
-        from metro_moe.vllm.replica_choice import map_to_physical_and_record
-
-        router = self.router_for(topk_ids, load, table, count, num_gpus)
+        model, layer = self.model_for(topk_ids, load, table, count, num_gpus), layer_of(count)
         ids = topk_ids.contiguous()
-        chosen = router.route_tensor(layer_of(count), ids, num_valid=num_real)
-        if self.identity is None or len(self.identity[1]) != len(load):
-            slots = torch.arange(len(load), device=load.device)
-            self.identity = slots.unsqueeze(1), torch.ones_like(slots)
-        # Counts the load, and gives padded rows, which the router left out, a real row's replicas.
-        return map_to_physical_and_record(chosen, load, *self.identity, record, num_real, policy="home")
+        chosen = model.router.route_tensor(layer, ids, num_valid=num_real)
+        return serve_checked(ids, chosen, load, table, count, record, num_real, model.live[layer], model.faults[layer])
+
+    def faults_at(self, address: int):
+        """[layers, 2] on the device for the model whose tables lie there: ids not live, ids stale; or None."""
+        return next((model.faults for (known, _), model in self.models.items() if known == address), None)

@@ -1,7 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""torch.ops.metro.map_to_physical: the hot path as one op, opaque to torch.compile, with a fake."""
+"""torch.ops.metro.map_to_physical: the hot path as one op, opaque to torch.compile, with a fake.
+
+`optimal` is served by the router in `exact`, if one was set; the other policies by Triton.
+"""
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import library as torch_ops
@@ -10,19 +15,22 @@ from metro_moe.vllm import replica_choice
 
 _SCHEMA = (
     "map_to_physical(Tensor topk_ids, Tensor(a!) load, Tensor table, Tensor count, Tensor record, "
-    "Tensor? num_real, str policy, int num_gpus) -> Tensor"
+    "Tensor? num_real, Tensor? batch_ids, str policy, int num_gpus) -> Tensor"
 )
 
+exact: Any = None  # a CudaBackend
 _library = None  # the op lives as long as this does
 
 
-def _map(topk_ids, load, table, count, record, num_real, policy, num_gpus):
+def _map(topk_ids, load, table, count, record, num_real, batch_ids, policy, num_gpus):
+    if policy == "optimal":
+        return exact.map(topk_ids, load, table, count, record, num_real, num_gpus)
     return replica_choice.map_to_physical_and_record(
-        topk_ids, load, table, count, record, num_real, policy=policy, num_gpus=num_gpus
+        topk_ids, load, table, count, record, num_real, policy=policy, num_gpus=num_gpus, batch_ids=batch_ids
     )
 
 
-def _fake(topk_ids, load, table, count, record, num_real, policy, num_gpus):
+def _fake(topk_ids, load, table, count, record, num_real, batch_ids, policy, num_gpus):
     return torch.empty_like(topk_ids, memory_format=torch.contiguous_format)
 
 

@@ -10,6 +10,7 @@ import atexit
 import logging
 import os
 import pathlib
+from typing import Any
 
 import torch
 
@@ -23,8 +24,8 @@ class Recorder:
 
     def __init__(self, folder: str, num_tokens: int, max_rows: int):
         self.folder, self.num_tokens, self.max_rows = pathlib.Path(folder), num_tokens, max_rows
-        self.ids = None
-        self.position = None  # [layers]: tokens seen, on the device
+        self.ids: Any = None
+        self.position: Any = None  # [layers]: tokens seen, on the device
         self.num_experts, self.address = 0, 0
         atexit.register(self.write_quietly)
 
@@ -43,7 +44,7 @@ class Recorder:
             return  # another model: a drafter
         layer = layer_of(count)
         row = torch.arange(rows, device=topk_ids.device)
-        real = rows if num_real is None else num_real.to(torch.int64).clamp(max=rows)
+        real = rows if num_real is None else num_real.to(torch.int64).clamp(0, rows)
         at = torch.where(row < real, (self.position[layer] + row) % self.num_tokens, self.num_tokens)
         self.ids[layer].index_copy_(0, at, topk_ids.to(torch.int16))
         self.position[layer] += real

@@ -11,7 +11,8 @@ All ranks that see the same batch choose alike. Only enqueues; may be captured i
 
 The tables are vLLM's: `logical_to_physical_map` [experts, >= replicas], `logical_replica_count`
 [experts]; GPU = physical id // (physical ids / num_gpus). `home` and `metro` let a padded row repeat a
-real one, so padding activates nothing; `hash` is vLLM's rule. Ids that are no expert become -1.
+real one, so padding activates nothing (a negative number: all name expert 0); `hash` is vLLM's rule.
+Ids that are no expert become -1. `batch_ids` are ids of the whole batch, where `topk_ids` are a part.
 """
 
 import functools
@@ -91,6 +92,8 @@ def _kernels():
                 folded = tl.where(real | (rows <= 0), row, row % tl.maximum(rows, 1))
                 source = folded * topk + at % topk
         e = tl.load(ids + source, mask=inside, other=-1).to(tl.int32)
+        if HAS_NUM_REAL and POLICY != "hash":
+            e = tl.where(rows < 0, 0, e)
         known = inside & (e >= 0) & (e < num_experts)
         if POLICY == "metro":
             replica = tl.load(chosen + e, mask=known, other=-1).to(tl.int64)
@@ -108,7 +111,8 @@ def _kernels():
 
 
 def map_to_physical_and_record(topk_ids, expert_load_view, logical_to_physical_map, logical_replica_count,
-                               record_enabled, num_unpadded_tokens=None, *, policy="metro", num_gpus=1):
+                               record_enabled, num_unpadded_tokens=None, *, policy="metro", num_gpus=1,
+                               batch_ids=None):
     """The physical ids of `topk_ids` [tokens, topk], of its type; adds real tokens to `expert_load_view`."""
     import torch
 
@@ -129,8 +133,10 @@ def map_to_physical_and_record(topk_ids, expert_load_view, logical_to_physical_m
     if policy == "metro":
         scratch = torch.empty(3, experts, dtype=torch.int64, device=ids.device)
         chosen = scratch[0].view(torch.int32)
-        solve[(1,)](ids, num_unpadded_tokens, table, table.stride(0), count, chosen, scratch[1], scratch[2], ids.numel(),
-                    topk, num_experts, num_physical // num_gpus, HAS_NUM_REAL=padded, EXPERTS=experts,
+        whole = ids if batch_ids is None else batch_ids.contiguous()
+        solve[(1,)](whole, num_unpadded_tokens, table, table.stride(0), count, chosen, scratch[1], scratch[2],
+                    whole.numel(), topk, num_experts, num_physical // num_gpus,
+                    HAS_NUM_REAL=padded and batch_ids is None, EXPERTS=experts,
                     GPUS=max(2, triton.next_power_of_2(num_gpus)), BLOCK=256, num_warps=1 if experts <= 256 else 4)
     apply[(triton.cdiv(ids.numel(), 256),)](
         ids, out, num_unpadded_tokens, table, table.stride(0), count, chosen, expert_load_view, record_enabled,

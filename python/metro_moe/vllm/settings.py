@@ -1,15 +1,34 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a user can set, by environment: METRO_VLLM_<NAME>. The table is in docs/vllm.md."""
+"""What a user can set: METRO_VLLM_<NAME>, or {"metro": {"<name>": ...}} in vLLM's additional_config.
+
+The environment wins. The table is in docs/vllm.md.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import os
 from collections.abc import Mapping
+from typing import Any
 
 from metro_moe.vllm.replica_choice import MAX_GPUS, POLICIES
 
-BACKENDS = ("triton", "cuda")
+PREFIX = "METRO_VLLM_"
+CHOICES = {
+    "decode": POLICIES,
+    "prefill": POLICIES[:2],
+    "backend": ("triton", "cuda"),
+    "exchange": ("auto", "always", "never"),
+    "placement": ("", "homed"),
+}
+RANGES = {
+    "max_tokens": (1, 65536),
+    "num_gpus": (0, MAX_GPUS),
+    "record_tokens": (0, 1 << 24),
+    "exchange_us": (0, 1_000_000),
+    "metrics": (0, 86400),
+    "any_version": (0, 1),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,46 +45,64 @@ class Settings:
     """Batches with more rows stay with vLLM."""
     num_gpus: int = 0
     """GPUs that share the replicas; 0 asks vLLM."""
+    exchange: str = "auto"
+    """auto | always | never: whether ranks that see a part of the batch exchange what is active."""
+    exchange_us: int = 25
+    """What an exchange takes, microseconds a layer, for `auto`."""
+    placement: str = ""
+    """homed: what vLLM's rearrangement places; empty is vLLM's own."""
+    metrics: int = 0
+    """Seconds between two readings of the counters; 0 is off."""
+    metrics_folder: str = ""
+    """Where workers leave their counters for the server; empty is a temporary folder."""
     record: str = ""
     """Folder for traces of the logical ids of decode batches; empty is off."""
     record_tokens: int = 65536
     """The last so many tokens are kept."""
+    any_version: int = 0
+    """1: bind to versions of vLLM that METRO was not tried with, if they look the same."""
 
     def __post_init__(self):
-        for name, value, known in (
-            ("DECODE", self.decode, POLICIES),
-            ("PREFILL", self.prefill, POLICIES[:2]),
-            ("BACKEND", self.backend, BACKENDS),
-        ):
+        for name, known in CHOICES.items():
+            value = getattr(self, name)
             if value not in known:
-                raise ValueError(f"METRO_VLLM_{name} is {value!r}, must be one of {', '.join(known)}")
-        for name, value, low, high in (
-            ("MAX_TOKENS", self.max_tokens, 1, 65536),
-            ("NUM_GPUS", self.num_gpus, 0, MAX_GPUS),
-            ("RECORD_TOKENS", self.record_tokens, self.max_tokens if self.record else 0, 1 << 24),
-        ):
-            if not low <= value <= high:
-                raise ValueError(f"METRO_VLLM_{name} is {value}, must be {low}..{high}")
+                raise ValueError(f"{PREFIX}{name.upper()} is {value!r}, must be one of {', '.join(map(repr, known))}")
+        for name, (low, high) in RANGES.items():
+            low = self.max_tokens if name == "record_tokens" and self.record else low
+            if not low <= getattr(self, name) <= high:
+                raise ValueError(f"{PREFIX}{name.upper()} is {getattr(self, name)}, must be {low}..{high}")
 
     @property
     def is_on(self) -> bool:
-        return bool(self.record) or (self.decode, self.prefill) != ("hash", "hash")
+        return bool(self.record or self.metrics or self.placement) or (self.decode, self.prefill) != ("hash", "hash")
 
     @classmethod
-    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Settings:
-        values = {}
-        known = {f"METRO_VLLM_{field.name.upper()}": field for field in dataclasses.fields(cls)}
-        for name, text in environment.items():
-            if not name.startswith("METRO_VLLM_"):
+    def read(cls, additional_config: Any = None, environment: Mapping[str, str] = os.environ) -> Settings:
+        """From vLLM's additional_config (or None) and the environment, which wins."""
+        fields = {field.name: field for field in dataclasses.fields(cls)}
+        given: dict[str, Any] = {}
+        config = additional_config.get("metro", {}) if isinstance(additional_config, Mapping) else {}
+        if not isinstance(config, Mapping):
+            raise ValueError(f"additional_config['metro'] is {config!r}, must be an object")
+        for name, value in config.items():
+            if name not in fields:
+                raise ValueError(f"additional_config['metro'] has {name!r}, must be one of {', '.join(fields)}")
+            if type(value) is not type(fields[name].default):
+                kind = type(fields[name].default).__name__
+                raise ValueError(f"additional_config['metro']['{name}'] is {value!r}, must be {kind}")
+            given[name] = value
+        for variable, text in environment.items():
+            if not variable.startswith(PREFIX):
                 continue
-            if name not in known:
-                raise ValueError(f"{name} is no setting, must be one of {', '.join(known)}")
-            field = known[name]
-            if isinstance(field.default, int):
-                try:
-                    values[field.name] = int(text)
-                except ValueError:
-                    raise ValueError(f"{name} is {text!r}, must be an integer") from None
-            else:
-                values[field.name] = text
-        return cls(**values)
+            name = variable.removeprefix(PREFIX).lower()
+            if name not in fields or variable != variable.upper():
+                known = ", ".join(PREFIX + name.upper() for name in fields)
+                raise ValueError(f"{variable} is no setting, must be one of {known}")
+            if not isinstance(fields[name].default, int):
+                given[name] = text
+                continue
+            try:
+                given[name] = int(text)
+            except ValueError:
+                raise ValueError(f"{variable} is {text!r}, must be an integer") from None
+        return cls(**given)

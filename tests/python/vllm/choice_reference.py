@@ -17,7 +17,7 @@ def tables(physical_to_logical, num_experts, width=16):
 def choose(ids, table, count, policy, num_gpus, num_real=None):
     """(physical ids, load of each physical id): what the kernels must answer."""
     num_experts, num_physical = len(count), int(count.sum())
-    rows = len(ids) if num_real is None else min(len(ids), int(num_real))
+    rows = len(ids) if num_real is None else max(0, min(len(ids), int(num_real)))
     replicas = [[int(s) for s in table[e, : count[e]]] for e in range(num_experts)]
     gpu = lambda slot: slot // (num_physical // num_gpus)  # noqa: E731
     chosen = {e: replicas[e][0] for e in range(num_experts)}
@@ -32,7 +32,7 @@ def choose(ids, table, count, policy, num_gpus, num_real=None):
     for row in range(len(ids)):
         source = row if row < rows or rows == 0 or policy == "hash" else row % rows
         for column in range(ids.shape[1]):
-            e = int(ids[source, column])
+            e = 0 if policy != "hash" and num_real is not None and num_real < 0 else int(ids[source, column])
             if not 0 <= e < num_experts:
                 continue
             index = (row * 2654435769 & 0xFFFFFFFF) % int(count[e])

@@ -4,6 +4,8 @@
 import os
 
 os.environ.setdefault("TRITON_INTERPRET", "1")  # before triton is imported
+if not os.path.exists("/dev/nvidia0"):
+    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")  # else vLLM itself goes without Triton
 
 import importlib.util  # noqa: E402
 

@@ -8,9 +8,15 @@ from choice_reference import choose, max_activated, tables
 from engine import needs_interpreter
 
 import metro_moe
-from metro_moe.vllm import replica_choice
+from metro_moe.vllm import plain, replica_choice
 
 pytestmark = needs_interpreter
+
+
+def run_plain(ids, table, count, policy, num_gpus, num_real=None, record=True):
+    load = torch.zeros(int(count.sum()), dtype=torch.int32)
+    real = None if num_real is None else torch.tensor(num_real, dtype=torch.int32)
+    return plain.map_plain(ids, load, table, count, torch.tensor(record), real, policy, num_gpus), load
 
 
 def run(ids, table, count, policy, num_gpus, num_real=None, record=True):
@@ -37,7 +43,7 @@ SHAPES = [(8, 4, 2), (16, 8, 4), (128, 64, 8), (16, 8, 1), (12, 4, 16), (128, 0,
 def test_the_kernels_are_the_reference(policy, shape, dtype):
     num_experts, num_redundant, num_gpus = shape
     random = np.random.default_rng(1)
-    for seed, num_real in enumerate((None, 0, 3, 7, 9, 100)):
+    for seed, num_real in enumerate((None, 0, 3, 7, 9, 100, -1)):
         table, count = tables(layer(num_experts, num_redundant, seed), num_experts)
         ids = torch.from_numpy(random.integers(-1, num_experts + 1, (9, 4))).to(dtype)
         out, load = run(ids, table, count, policy, num_gpus, num_real)
@@ -45,6 +51,10 @@ def test_the_kernels_are_the_reference(policy, shape, dtype):
         assert out.dtype == dtype and torch.equal(out, want)
         assert torch.equal(load, want_load)
         assert run(ids, table, count, policy, num_gpus, num_real, record=False)[1].sum() == 0
+        if policy != "hash":  # and the same from the host
+            slow, slow_load = run_plain(ids, table, count, policy, num_gpus, num_real)
+            assert slow.dtype == dtype and torch.equal(slow, want) and torch.equal(slow_load, want_load)
+            assert run_plain(ids, table, count, policy, num_gpus, num_real, record=False)[1].sum() == 0
 
 
 @pytest.mark.parametrize("policy", replica_choice.POLICIES)

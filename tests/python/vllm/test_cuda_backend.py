@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The router with tables of its own behind the device-side check; a plain one stands for the CUDA router."""
+
+import logging
+
+import pytest
+import torch
+from choice_reference import choose
+from engine import Layers, context, needs_interpreter, stand_in
+
+from metro_moe import vllm as plugin
+from metro_moe.vllm import op, seams
+from metro_moe.vllm.cuda_backend import CudaBackend
+from metro_moe.vllm.settings import Settings
+
+pytestmark = needs_interpreter
+NUM_EXPERTS, NUM_GPUS = 16, 4
+SLOTS = [0, 3, 5, 5, 9, 11, 14, 0, *range(NUM_EXPERTS)]
+OTHER = [*range(NUM_EXPERTS), 7, 6, 1, 2, 15, 12, 8, 4]
+IDS = torch.randint(0, NUM_EXPERTS, (6, 4), generator=torch.Generator().manual_seed(0), dtype=torch.int32)
+
+
+class Router:
+    """The last replica of each expert, by the tables it was told of."""
+
+    broken = False
+
+    def __init__(self, physical_to_logical, num_gpus, policy, topk, max_tokens):
+        self.maps = torch.from_numpy(physical_to_logical).clone()
+
+    def update(self, layer, replica_to_expert, stream):
+        if Router.broken:
+            raise RuntimeError("no such map")
+        self.maps[layer] = torch.from_numpy(replica_to_expert)
+
+    def route_tensor(self, layer, ids, num_valid=None):
+        last = {int(e): slot for slot, e in enumerate(self.maps[layer])}
+        out = torch.tensor([[last[int(e)] for e in row] for row in ids], dtype=ids.dtype)
+        if num_valid is not None:
+            out[int(num_valid) :] = -1
+        return out
+
+
+@pytest.fixture
+def served(monkeypatch):
+    """(backend, the stand-in's state module, a call): `metro` by the cuda backend."""
+    monkeypatch.setattr(Router, "broken", False)
+    module, _, _ = stand_in(monkeypatch)
+    import sys
+
+    sys.modules["vllm.forward_context"].get_forward_context = context
+    real = CudaBackend.__init__
+    monkeypatch.setattr(CudaBackend, "__init__", lambda this, *a: real(this, *a, router_class=Router))
+    monkeypatch.setenv("METRO_VLLM_DECODE", "metro")
+    monkeypatch.setenv("METRO_VLLM_BACKEND", "cuda")
+    plugin.register()
+    layers = Layers(SLOTS, NUM_EXPERTS)
+    call = lambda layer=0, num_real=None: layers.call(getattr(module, seams.FUNCTION), IDS, layer, num_real)  # noqa: E731
+    return op.exact, sys.modules[seams.EPLB_STATE], layers, call
+
+
+def hashed(layers, layer=0, num_real=None):
+    return choose(IDS, layers.table[layer], layers.count[layer], "hash", NUM_GPUS, num_real)[0]
+
+
+def faults(backend):
+    (model,) = backend.models.values()
+    return model.faults.sum(0).tolist()
+
+
+def test_its_answer_is_served_and_padding_repeats_a_real_row(served):
+    backend, _, layers, call = served
+    out = call(num_real=5)
+    last = {e: slot for slot, e in enumerate(SLOTS)}
+    assert out.tolist() == [[last[int(e)] for e in IDS[row]] for row in (0, 1, 2, 3, 4, 0)]
+    assert layers.load[0].sum() == 20 and faults(backend) == [0, 0]
+
+
+def test_commits_are_followed(served):
+    backend, state, layers, call = served
+    call()
+    state._commit_eplb_maps(layers, torch.tensor([OTHER, SLOTS, OTHER]))
+    state._commit_eplb_maps_for_layer(layers, torch.tensor(OTHER), layer=1)
+    for layer in range(3):
+        assert torch.equal(layers.experts(call(layer), layer), IDS)
+        assert not torch.equal(call(layer), hashed(layers, layer))
+    assert faults(backend) == [0, 0]
+
+
+def test_a_commit_that_it_could_not_follow_goes_to_the_hash_for_that_layer_alone(served, caplog):
+    backend, state, layers, call = served
+    call()
+    Router.broken = True
+    with caplog.at_level(logging.WARNING):
+        for _ in range(2):
+            state._commit_eplb_maps_for_layer(layers, torch.tensor(OTHER), 1)
+    assert caplog.text.count("no such map") == 1 and plugin.status()["off"] == ""
+    # A captured graph runs the op, not the host's code around it.
+    arguments = list(layers.arguments(IDS, 1).values())
+    assert torch.equal(op.map_to_physical()(*arguments, None, "optimal", NUM_GPUS), hashed(layers, 1))
+    assert faults(backend) == [IDS.numel(), 0]
+    assert not torch.equal(call(0), hashed(layers, 0))
+    Router.broken = False
+    state._commit_eplb_maps_for_layer(layers, torch.tensor(OTHER), 1)  # the next one that works brings it back
+    assert not torch.equal(call(1), hashed(layers, 1))
+
+
+def test_a_layer_stays_only_where_all_ranks_could_follow(served):
+    backend, state, layers, call = served
+    call()
+    backend.all_agree = lambda fine: False
+    state._commit_eplb_maps(layers, torch.tensor([OTHER] * 3))
+    assert torch.equal(call(2), hashed(layers, 2))
+
+
+def test_a_commit_that_was_never_told_changes_no_output(served):
+    """The replayed op sees vLLM's tables: stale answers are counted, and none is served."""
+    backend, _, layers, call = served
+    call()
+    layers.commit(OTHER, 1)  # behind its back
+    out = call(1, num_real=5)
+    assert torch.equal(layers.experts(out, 1)[:5], IDS[:5])
+    not_live, stale = faults(backend)
+    assert not_live == 0 and stale > 0
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_whatever_the_router_says_the_expert_is_the_right_one(seed, served):
+    from metro_moe.vllm.checked import serve_checked
+
+    _, _, layers, _ = served
+    random = torch.Generator().manual_seed(seed)
+    chosen = torch.randint(-1, len(SLOTS) + 5, IDS.shape, generator=random, dtype=torch.int32)
+    live, count = torch.tensor(seed % 3 > 0, dtype=torch.int32), torch.zeros(2, dtype=torch.int64)
+    real = torch.tensor(seed % 7, dtype=torch.int32)
+    out = serve_checked(IDS, chosen, layers.load[0], layers.table[0], layers.count[0], layers.record, real, live, count)
+    rows = seed % 7
+    want = IDS if rows == 0 else IDS[[r if r < rows else r % rows for r in range(len(IDS))]]
+    assert torch.equal(layers.experts(out), want)
+
+
+def test_it_needs_cuda(monkeypatch):
+    monkeypatch.setattr("metro_moe.cuda.is_built", lambda: False)
+    with pytest.raises(RuntimeError, match="without CUDA"):
+        CudaBackend(Settings(decode="metro", backend="cuda"))
