@@ -38,7 +38,9 @@ std::string tpot_plot(const Json& rows) {
   Plot plot{"Mean TPOT by candidate", "bars", "", "ms", {}, {{"TPOT", {}, {}}}};
   for (const Json& row : rows) {
     if (!row.contains("tpot_ms") || !row.contains("candidate")) continue;
-    plot.categories.push_back(value_text(row["candidate"]));
+    const bool replicates = row.contains("replication") && row["replication"] != 1.0;
+    plot.categories.push_back(value_text(row["candidate"]) +
+                              (replicates ? " " + value_text(row["replication"]) + "x" : ""));
     plot.series.front().y.push_back(row["tpot_ms"].at("mean").get<double>());
   }
   return plot.categories.empty() ? "" : plot_html(plot);

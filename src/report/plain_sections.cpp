@@ -48,14 +48,14 @@ std::string rows_table(const Json& rows) {
 void add_values(HtmlTable& table, const std::string& prefix, const Json& object) {
   for (const auto& [key, value] : object.items()) {
     const bool is_envelope = prefix.empty() && std::ranges::find(kEnvelope, key) != kEnvelope.end();
-    if (is_envelope || value.is_array()) continue;
+    if (is_envelope || value.is_array() || value.is_null()) continue;
     if (value.is_object()) {
       add_values(table, prefix + words(key) + " ", value);
       continue;
     }
     table.add_row();
     table.add(prefix + words(key), "text");
-    table.add(value_text(value), value.is_string() ? "text" : "");
+    table.add(value_text(value));
   }
 }
 

@@ -42,6 +42,8 @@ constexpr std::array kBuilders = {
             "An expert-parallel layer under every policy, beside no replication and moe-TP."},
     Builder{"advise", advice_sections, "Should you replicate experts?",
             "The candidates, the choice, and why."},
+    Builder{"validate", plain_sections, "How far off is the cost model?",
+            "Its predictions against measured serving points, in per cent of the measured value."},
 };
 constexpr Builder kPlain{"", plain_sections, "A metro result", ""};
 

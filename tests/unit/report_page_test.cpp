@@ -45,12 +45,13 @@ TEST(ReportPage, GivesTheAdviceItsReasonsAndItsTable) {
     "model": "Qwen3-30B-A3B", "advice": {"replicate": true, "replication": 1.25, "algorithm": "homed",
     "policy": "optimal", "experts": "ep", "reasons": ["Experts are <idle>.", "It costs 8 GB."]},
     "rows": [{"candidate": "off", "tpot_ms": {"mean": 12.5}, "kv_use": 0.5},
-             {"candidate": "1.25x", "tpot_ms": {"mean": 11.5}, "kv_use": 0.75},
+             {"candidate": "homed", "replication": 1.25, "tpot_ms": {"mean": 11.5}, "kv_use": 0.75},
              {"candidate": "1.5x", "error": "no room"}])"));
   EXPECT_TRUE(has(page, "Replicate 1.25x, placement homed, policy optimal."));
   EXPECT_TRUE(has(page, "<p>Experts are &lt;idle&gt;.</p>"));
   EXPECT_TRUE(has(page, "<p>It costs 8 GB.</p>"));
   EXPECT_TRUE(has(page, "\"y\":[12.5,11.5]")) << "candidates that could be built, as bars";
+  EXPECT_TRUE(has(page, "\"categories\":[\"off\",\"homed 1.25x\"]"));
   EXPECT_TRUE(has(page, "no room"));
   EXPECT_TRUE(has(page, "Qwen3-30B-A3B"));
 }
