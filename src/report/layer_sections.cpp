@@ -43,12 +43,19 @@ std::vector<Group> groups_of(const Json& rows) {
   return groups;
 }
 
+/// 0 for a stage that the row has not, or that was not measured.
+double stage_us(const Json& row, const std::string& stage) {
+  const Json& stages = row.at("stage_us");
+  const auto found = stages.find(stage);
+  return found == stages.end() || found->is_null() ? 0 : found->get<double>();
+}
+
 Plot stage_plot(const Group& group) {
   Plot plot{group.title, "stacked", "", "us, slowest rank", {}, {}};
   for (const Json* row : group.rows) plot.categories.push_back(bar_of(*row));
   for (const auto& [stage, unused] : group.rows.front()->at("stage_us").items()) {
     PlotSeries series{stage, {}, {}};
-    for (const Json* row : group.rows) series.y.push_back(row->at("stage_us").value(stage, 0.0));
+    for (const Json* row : group.rows) series.y.push_back(stage_us(*row, stage));
     if (std::ranges::any_of(series.y, [](double us) { return us > 0; })) {
       plot.series.push_back(std::move(series));
     }
