@@ -18,6 +18,7 @@ namespace metro::bench {
 using Bf16 = __nv_bfloat16;
 using cuda::DeviceArray;
 using cuda::make_device_array;
+using cuda::upload;
 using ep::gpu::Event;
 using ep::gpu::Graph;
 
@@ -41,14 +42,6 @@ static __global__ void swiglu(const Bf16* gate_up, Bf16* out, int rows, int widt
     const float gate = __bfloat162float(row[0]);
     out[i] = __float2bfloat16_rn(gate / (1.0F + __expf(-gate)) * __bfloat162float(row[width]));
   }
-}
-
-template <typename T>
-DeviceArray<T> upload(const std::vector<T>& values) {
-  auto array = make_device_array<T>(values.size());
-  METRO_CUDA_CHECK(
-      cudaMemcpy(array.get(), values.data(), values.size() * sizeof(T), cudaMemcpyHostToDevice));
-  return array;
 }
 
 /// Median time of one of the graphs, replayed in turn.

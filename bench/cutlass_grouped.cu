@@ -15,14 +15,6 @@
 namespace metro::bench {
 namespace {
 
-template <typename T>
-cuda::DeviceArray<T> upload(const std::vector<T>& values) {
-  auto array = cuda::make_device_array<T>(values.size());
-  METRO_CUDA_CHECK(
-      cudaMemcpy(array.get(), values.data(), values.size() * sizeof(T), cudaMemcpyHostToDevice));
-  return array;
-}
-
 void check(cutlass::Status status, const char* call) {
   if (status == cutlass::Status::kSuccess) return;
   throw Error(ErrorCode::kDevice,
@@ -61,11 +53,12 @@ struct CutlassGrouped::Tiled final : CutlassGrouped::Product {
       pointers[1].push_back(static_cast<Value*>(const_cast<void*>(w[e])));
       pointers[2].push_back(static_cast<Value*>(out[e]));
     }
-    sizes_ = upload(sizes);
+    sizes_ = cuda::upload(sizes);
     for (int i = 0; i < 3; ++i) {
-      pointers_[i] = upload(pointers[i]);
+      pointers_[i] = cuda::upload(pointers[i]);
       // x and w are as wide as the product is deep, out as there are features.
-      strides_[i] = upload(std::vector<std::int64_t>(counts.size(), i < 2 ? depth : features));
+      strides_[i] =
+          cuda::upload(std::vector<std::int64_t>(counts.size(), i < 2 ? depth : features));
     }
     const int problems = static_cast<int>(counts.size());
     const int blocks = Gemm::sufficient(sizes.data(), problems);

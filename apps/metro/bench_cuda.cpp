@@ -44,14 +44,6 @@ constexpr auto kShapes = std::to_array<RouteShape>({{128, 8, 192, 256, 8},
 
 std::size_t at(int index) noexcept { return static_cast<std::size_t>(index); }
 
-template <typename T>
-cuda::DeviceArray<T> upload(const std::vector<T>& values) {
-  auto array = cuda::make_device_array<T>(values.size());
-  METRO_CUDA_CHECK(
-      cudaMemcpy(array.get(), values.data(), values.size() * sizeof(T), cudaMemcpyHostToDevice));
-  return array;
-}
-
 /// One shape with its batches on the device.
 class Case {
  public:
@@ -68,8 +60,8 @@ class Case {
       ids.insert(ids.end(), batch.ids.begin(), batch.ids.end());
     }
     const std::vector<std::int64_t> wide(ids.begin(), ids.end());
-    ids_ = upload(ids);
-    wide_ids_ = upload(wide);
+    ids_ = cuda::upload(ids);
+    wide_ids_ = cuda::upload(wide);
     replicas_ = cuda::make_device_array<std::int32_t>(ids.size());
     wide_replicas_ = cuda::make_device_array<std::int64_t>(ids.size());
     counts_ = cuda::make_device_array<std::int32_t>(2 * kInputs + kCountWords);
@@ -125,8 +117,8 @@ class Case {
       counts.push_back(static_cast<std::int32_t>(index.replicas(e).size()));
       std::ranges::copy(index.replicas(e), map.begin() + static_cast<std::ptrdiff_t>(at(e) * most));
     }
-    const auto device_counts = upload(counts);
-    const auto device_map = upload(map);
+    const auto device_counts = cuda::upload(counts);
+    const auto device_map = cuda::upload(map);
     const StockTable table{device_counts.get(), device_map.get(), shape_.experts,
                            static_cast<int>(most)};
     add(rows, "stock hash", [&](int i, cudaStream_t stream) {
@@ -185,7 +177,7 @@ class Case {
         cuda::DevicePolicy::kOptimal, shape_.experts, shape_.gpus, shape_.replicas);
     std::vector<std::uint32_t> words(at(layout.total_words));
     cuda::build_layer_table(placement_.layers[0], cuda::DevicePolicy::kOptimal, layout, words);
-    const auto table = upload(words);
+    const auto table = cuda::upload(words);
     cuda::ActiveParams params;
     params.table = {table.get(), layout};
     params.batch.num_ids = num_ids();

@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <memory>
+#include <vector>
 
 #include "cuda/check.hpp"
 
@@ -31,6 +32,15 @@ DeviceArray<T> make_device_array(std::size_t count) {
   METRO_CUDA_CHECK(cudaMemset(pointer, 0, count * sizeof(T)));
   // cudaMemset may return before it is done, and streams need not wait for it.
   METRO_CUDA_CHECK(cudaDeviceSynchronize());
+  return array;
+}
+
+/// A copy of `values` on the device.
+template <typename T>
+DeviceArray<T> upload(const std::vector<T>& values) {
+  auto array = make_device_array<T>(values.size());
+  METRO_CUDA_CHECK(
+      cudaMemcpy(array.get(), values.data(), values.size() * sizeof(T), cudaMemcpyHostToDevice));
   return array;
 }
 

@@ -16,14 +16,6 @@ namespace {
 constexpr std::size_t kReservedBytes = std::size_t{4} << 30;  // for all but weights
 constexpr double kCacheTurns = 4;  // weights of so many caches' sizes take turns
 
-template <typename T>
-cuda::DeviceArray<T> upload(const std::vector<T>& values) {
-  auto array = cuda::make_device_array<T>(values.size());
-  METRO_CUDA_CHECK(
-      cudaMemcpy(array.get(), values.data(), values.size() * sizeof(T), cudaMemcpyHostToDevice));
-  return array;
-}
-
 LayerShape layer_of(const ExpertShape& shape) {
   LayerShape layer;
   layer.hidden = shape.hidden;
@@ -80,10 +72,10 @@ GpuExpertTimer::GpuExpertTimer(const ExpertShape& shape, int most, const Calibra
     gate_up_scales.push_back(experts[i].gate_up_scales);
     down_scales.push_back(experts[i].down_scales);
   }
-  gate_up_ = upload(gate_up);
-  down_ = upload(down);
-  gate_up_scales_ = upload(gate_up_scales);
-  down_scales_ = upload(down_scales);
+  gate_up_ = cuda::upload(gate_up);
+  down_ = cuda::upload(down);
+  gate_up_scales_ = cuda::upload(gate_up_scales);
+  down_scales_ = cuda::upload(down_scales);
 }
 
 SlotWeights GpuExpertTimer::weights_from(int expert) const {
@@ -109,7 +101,7 @@ double GpuExpertTimer::time_us(std::span<const std::int32_t> tokens_per_expert) 
                      .max_tokens = rows,
                      .num_slots = activated,
                      .weights = shape_.weights});
-  const auto ids = upload(spread(tokens_per_expert));
+  const auto ids = cuda::upload(spread(tokens_per_expert));
   const __nv_bfloat16* x = tokens(rows);
   const double set_bytes = static_cast<double>(expert_bytes_) * activated;
   const double wanted = std::ceil(kCacheTurns * static_cast<double>(l2_cache_bytes()) / set_bytes);

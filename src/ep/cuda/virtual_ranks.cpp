@@ -15,13 +15,6 @@ std::size_t at(int index) { return static_cast<std::size_t>(index); }
 
 std::size_t product(int a, int b) { return at(a) * at(b); }
 
-cuda::DeviceArray<std::int32_t> upload(const std::vector<std::int32_t>& values) {
-  auto array = cuda::make_device_array<std::int32_t>(values.size());
-  METRO_CUDA_CHECK(cudaMemcpy(array.get(), values.data(), values.size() * sizeof(std::int32_t),
-                              cudaMemcpyHostToDevice));
-  return array;
-}
-
 int slots_per_rank(const VirtualTokens& tokens, const BenchCase& of) {
   if (of.sharding == ExpertSharding::kTensorSharded) return tokens.shape().num_experts;
   if (!is_contiguous(of.placement)) {
@@ -67,8 +60,8 @@ VirtualTokens::VirtualTokens(const BenchModel& model, int num_ranks, int tokens_
     ids.insert(ids.end(), batch.ids.begin(), batch.ids.end());
     ++num_batches_;
   }
-  batches_ = upload(ids);
-  counts_ = upload(std::vector<std::int32_t>(at(num_ranks), tokens_per_rank));
+  batches_ = cuda::upload(ids);
+  counts_ = cuda::upload(std::vector<std::int32_t>(at(num_ranks), tokens_per_rank));
   forced_ids_ = cuda::make_device_array<std::int32_t>(num_ids_);
   topk_ids_ = cuda::make_device_array<std::int32_t>(num_ids_);
   replica_ids_ = cuda::make_device_array<std::int32_t>(num_ids_);
