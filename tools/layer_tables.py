@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Prints results of `metro bench layer --json` as the Markdown tables of docs/performance.md.
+"""Prints results of `metro bench layer --json` as the Markdown tables of docs/layer-tables.md.
 
 usage: layer_tables.py [--replication R] RESULT.json ...
 

@@ -139,7 +139,7 @@ TEST_F(CliValidateLayers, ErrorsFollowFromTheRows) {
 }
 
 TEST_F(CliValidateLayers, ReadsTheShippedRun) {
-  // Layer times of an H200, from the table in docs/performance.md.
+  // Layer times of an H200, taken with an earlier expert kernel.
   const Outcome outcome = run_metro({"validate", "--bench", kFixture, "--json"});
   ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
   const json result = json::parse(outcome.out);
