@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Checks that includes follow the layers of HACKING.md: downwards only, and in no circle.
+"""Checks that includes follow the layers of HACKING.md: downwards only, and in no circle; and that
+no two headers define a type of one name in one namespace, which no compiler says and breaks both.
 
 usage: check_layers.py [ROOT]
 
@@ -25,7 +26,11 @@ BESIDE = {
 PUBLIC = {"error": "core", "io": "io", "convert": "io", "c": "c"}
 
 INCLUDE = re.compile(r'^\s*#\s*include\s*"([^"]+)"', re.MULTILINE)
-SUFFIXES = {".hpp", ".cpp", ".cuh", ".cu", ".h"}
+# At the start of a line, so neither nested nor in an unnamed namespace that indents.
+NAMESPACE = re.compile(r"^namespace ([\w:]+) \{", re.MULTILINE)
+TYPE = re.compile(r"^(?:struct|class|enum class) (\w+)[\w\s:,<>]*\{", re.MULTILINE)
+HEADERS = {".hpp", ".cuh", ".h"}
+SUFFIXES = {*HEADERS, ".cpp", ".cu"}
 
 
 def allowed_layers(layer):
@@ -42,6 +47,7 @@ class Checker:
         self.src = root / "src"
         self.faults = []
         self.edges = {}  # file -> the files of this repository that it includes
+        self.types = {}  # (namespace, name) -> the header that defines it
 
     def fault(self, path, text):
         self.faults.append(f"{path.relative_to(self.root)}: {text}")
@@ -79,13 +85,23 @@ class Checker:
             self.fault(path, "no layer of tools/check_layers.py is its")
             return
         self.edges[path] = []
-        for name in INCLUDE.findall(path.read_text(encoding="utf-8")):
+        text_of_file = path.read_text(encoding="utf-8")
+        if path.suffix in HEADERS:
+            self.check_types(path, text_of_file)
+        for name in INCLUDE.findall(text_of_file):
             target = self.resolve(path, name)
             text = self.fault_of(path, name, target)
             if text:
                 self.fault(path, text)
             if target:
                 self.edges[path].append(target)
+
+    def check_types(self, path, text):
+        namespace = NAMESPACE.search(text)
+        for name in TYPE.findall(text):
+            first = self.types.setdefault((namespace and namespace[1], name), path)
+            if first != path:
+                self.fault(path, f"{name} is a type of {first.relative_to(self.root)} too")
 
     def check_circles(self):
         """Peels off files that include nothing left, then those that nothing left includes."""

@@ -12,7 +12,7 @@
 namespace metro {
 
 /// A way to serve the same requests on the same GPUs.
-struct Candidate {
+struct AdviceCandidate {
   double replication = 1;
   bool tensor_sharded = false;  ///< moe-TP: every expert over all GPUs, no replicas, no router
   std::string algorithm = "homed";
@@ -26,7 +26,7 @@ struct Candidate {
 
 /// What came of a candidate.
 struct AdviceRow {
-  Candidate candidate;
+  AdviceCandidate candidate;
   std::string error;        ///< why it cannot be built; empty: `result` holds
   SimulationResult result;  ///< without a timeline
   bool eligible = false;  ///< completes as many requests, at the throughput, that the rule asks for
@@ -57,8 +57,9 @@ struct Advice {
 ///
 ///     metro::Advice advice = metro::advise(config);
 ///
-/// `serving` says everything but what a Candidate does. `progress(done, total)` counts candidates,
-/// one at a time. Throws as `simulate`, Error{kInfeasible} when no candidate can be built.
+/// `serving` says everything but what an AdviceCandidate does. `progress(done, total)` counts
+/// candidates, one at a time. Throws as `simulate`, Error{kInfeasible} when no candidate can be
+/// built.
 Advice advise(const SimulationConfig& serving, const AdviceOptions& options = {},
               const std::function<void(std::size_t, std::size_t)>& progress = {});
 

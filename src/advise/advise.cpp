@@ -15,9 +15,9 @@ namespace metro {
 namespace {
 
 /// EPLB off, moe-TP, what engines do today, and what this library adds.
-std::vector<Candidate> candidates(const std::string& prefill_policy,
-                                  const std::vector<double>& replication) {
-  std::vector<Candidate> all = {Candidate{}, Candidate{.tensor_sharded = true}};
+std::vector<AdviceCandidate> candidates(const std::string& prefill_policy,
+                                        const std::vector<double>& replication) {
+  std::vector<AdviceCandidate> all = {AdviceCandidate{}, AdviceCandidate{.tensor_sharded = true}};
   for (const double ratio : replication) {
     all.push_back({ratio, false, "eplb", "even", "even"});
     all.push_back({ratio, false, "eplb", "hash", "hash"});
@@ -28,7 +28,7 @@ std::vector<Candidate> candidates(const std::string& prefill_policy,
   return all;
 }
 
-SimulationConfig config_of(const SimulationConfig& serving, const Candidate& candidate) {
+SimulationConfig config_of(const SimulationConfig& serving, const AdviceCandidate& candidate) {
   SimulationConfig config = serving;
   config.replication = candidate.replication;
   config.deployment.tensor_sharded_experts = candidate.tensor_sharded;
@@ -72,7 +72,7 @@ void check(const AdviceOptions& options) {
 
 }  // namespace
 
-std::string Candidate::name() const {
+std::string AdviceCandidate::name() const {
   if (tensor_sharded) return "moe-TP";
   return is_off() ? "EPLB off" : algorithm + "+" + policy;
 }
@@ -81,7 +81,7 @@ Advice advise(const SimulationConfig& serving, const AdviceOptions& options,
               const std::function<void(std::size_t, std::size_t)>& progress) {
   check(options);
   Advice advice;
-  for (Candidate& candidate : candidates(serving.prefill_policy, options.replication)) {
+  for (AdviceCandidate& candidate : candidates(serving.prefill_policy, options.replication)) {
     advice.rows.push_back({.candidate = std::move(candidate), .error = "", .result = {}});
     config_of(serving, advice.rows.back().candidate).validate();
   }

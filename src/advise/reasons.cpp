@@ -53,14 +53,14 @@ class Writer {
     return found;
   }
   [[nodiscard]] const AdviceRow* best_replicated() const {
-    return best([](const Candidate& c) { return c.replication > 1; });
+    return best([](const AdviceCandidate& c) { return c.replication > 1; });
   }
   [[nodiscard]] const AdviceRow* sharded() const {
-    return best([](const Candidate& c) { return c.tensor_sharded; });
+    return best([](const AdviceCandidate& c) { return c.tensor_sharded; });
   }
   /// What engines do at that replication.
   [[nodiscard]] const AdviceRow* even(double replication) const {
-    return best([replication](const Candidate& c) {
+    return best([replication](const AdviceCandidate& c) {
       return c.policy == "even" && c.replication == replication;
     });
   }
@@ -176,7 +176,7 @@ std::string kv_share_text(const AdviceRow& row) {
   return fmt::format("{:.1f}", 100 * row.kv_share_lost);
 }
 
-std::string candidate_text(const Candidate& candidate) {
+std::string candidate_text(const AdviceCandidate& candidate) {
   if (candidate.tensor_sharded || candidate.is_off()) return candidate.name();
   return fmt::format("{} at {:g}x", candidate.name(), candidate.replication);
 }

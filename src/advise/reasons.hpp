@@ -26,6 +26,6 @@ std::string activated_text(const AdviceRow& row);  ///< "12.34"
 std::string kv_cost_text(const AdviceRow& row);    ///< GB of a GPU, "7.1"
 std::string kv_share_text(const AdviceRow& row);   ///< per cent of the KV cache, "12.3"
 /// "homed+optimal at 1.25x", "moe-TP"
-std::string candidate_text(const Candidate& candidate);
+std::string candidate_text(const AdviceCandidate& candidate);
 
 }  // namespace metro

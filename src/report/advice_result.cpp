@@ -28,12 +28,12 @@ double experts_share(const SimulationResult& result) {
   return 0;
 }
 
-const char* experts_name(const Candidate& candidate) {
+const char* experts_name(const AdviceCandidate& candidate) {
   return candidate.tensor_sharded ? "tensor-sharded" : "ep";
 }
 
 /// What to do, without the reasons.
-std::string answer(const Candidate& candidate) {
+std::string answer(const AdviceCandidate& candidate) {
   if (candidate.is_off()) return "do not replicate";
   if (candidate.tensor_sharded) return "do not replicate; shard every expert (moe-TP)";
   return fmt::format("replicate {:g}x, placement {}, policy {} ({} for prefill)",
@@ -44,7 +44,7 @@ std::string answer(const Candidate& candidate) {
 Json advice_json(const SimulationConfig& serving, const Advice& advice) {
   const AdviceRow& choice = advice.choice();
   const AdviceRow& off = advice.rows[advice.off];
-  const Candidate& chosen = choice.candidate;
+  const AdviceCandidate& chosen = choice.candidate;
   const auto kept = [](const AdviceRow& row) {
     return row.error.empty() ? Json(row.result.tpot_ms.p90) : Json();
   };
@@ -67,7 +67,7 @@ Json advice_json(const SimulationConfig& serving, const Advice& advice) {
 }
 
 Json row_json(const AdviceRow& row, const AdviceRow& off) {
-  const Candidate& candidate = row.candidate;
+  const AdviceCandidate& candidate = row.candidate;
   Json json = {{"candidate", candidate.name()},
                {"replication", candidate.replication},
                {"algorithm", candidate.algorithm},

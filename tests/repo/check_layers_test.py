@@ -70,6 +70,16 @@ class CheckLayers(unittest.TestCase):
         files = {"src/zoo/a.cpp": "", "include/metro/zebra.hpp": ""}
         self.assertEqual(len(self.faults(files)), 3)  # and "no sources found"
 
+    def test_two_types_of_one_name(self):
+        one = "namespace metro {\nstruct Candidate {\n  int gpu;\n};\nstruct Row;\n}\n"
+        other = "namespace metro::ep {\nclass Candidate final : public Row {\n};\n}\n"
+        files = {"src/core/a.hpp": one, "src/ep/b.hpp": other, "src/core/c.cpp": one}
+        self.assertEqual(self.faults(files), [])
+        self.assertEqual(
+            self.faults({**files, "src/sim/d.hpp": one}),
+            ["src/sim/d.hpp: Candidate is a type of src/core/a.hpp too"],
+        )
+
     def test_missing_file(self):
         self.assertEqual(len(self.faults({"src/core/a.cpp": '#include "core/gone.hpp"\n'})), 1)
 
