@@ -28,7 +28,7 @@ PUBLIC = {"error": "core", "io": "io", "convert": "io", "c": "c"}
 INCLUDE = re.compile(r'^\s*#\s*include\s*"([^"]+)"', re.MULTILINE)
 # At the start of a line, so neither nested nor in an unnamed namespace that indents.
 NAMESPACE = re.compile(r"^namespace ([\w:]+) \{", re.MULTILINE)
-TYPE = re.compile(r"^(?:struct|class|enum class) (\w+)[\w\s:,<>]*\{", re.MULTILINE)
+TYPE = re.compile(r"^(?:struct|class|enum class) (\w+)(?: final)?(?: : [\w\s:,<>]+)? \{", re.MULTILINE)
 HEADERS = {".hpp", ".cuh", ".h"}
 SUFFIXES = {*HEADERS, ".cpp", ".cu"}
 
