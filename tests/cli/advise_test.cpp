@@ -7,37 +7,20 @@
 #include <string>
 #include <vector>
 
-#include "cli/run_metro.hpp"
+#include "cli/lines.hpp"
 
 namespace metro::test {
 namespace {
 
 using nlohmann::json;
-using Line = std::vector<std::string>;
-
-Line with(Line line, const Line& more) {
-  line.insert(line.end(), more.begin(), more.end());
-  return line;
-}
 
 const Line kServer = {"--model", "gpt-oss-20b", "--gpu", "h100", "--gpus", "4"};
 const Line kRequests = {"--isl", "32", "--osl", "16", "--num-requests", "16", "--concurrency", "8"};
 const Line kAdvise = with(with({"advise"}, kServer), with(kRequests, {"--replication", "1.25"}));
 
-json run_json(const Line& line) {
-  const Outcome outcome = run_metro(with(line, {"--json"}));
-  EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
-  EXPECT_EQ(outcome.err, "");
-  return json::parse(outcome.out);
-}
+std::string usage_error(const Line& line, int exit_code = 2) { return error_of(line, exit_code); }
 
-std::string usage(const Line& line, int exit_code = 2) {
-  const Outcome outcome = run_metro(line);
-  EXPECT_EQ(outcome.exit_code, exit_code) << outcome.err;
-  EXPECT_EQ(outcome.out, "");
-  EXPECT_EQ(std::count(outcome.err.begin(), outcome.err.end(), '\n'), 1) << outcome.err;
-  return outcome.err;
-}
+json run_json(const Line& line) { return json::parse(output_of(with(line, {"--json"}))); }
 
 TEST(CliAdvise, HasTheAdviceAndTheTableBehindIt) {
   const json result = run_json(kAdvise);
@@ -130,21 +113,21 @@ TEST(CliAdvise, WhatDoesNotFitIsARow) {
   }
   EXPECT_EQ(infeasible, 5U);
 
-  EXPECT_NE(usage({"advise", "--model", "DeepSeek-V3", "--gpu", "h100", "--gpus", "2", "--isl",
-                   "16", "--osl", "8", "--num-requests", "8", "--concurrency", "8"},
-                  4)
+  EXPECT_NE(usage_error({"advise", "--model", "DeepSeek-V3", "--gpu", "h100", "--gpus", "2",
+                         "--isl", "16", "--osl", "8", "--num-requests", "8", "--concurrency", "8"},
+                        4)
                 .find("leave no room"),
             std::string::npos);
 }
 
 TEST(CliAdvise, FaultsOfTheCommandLine) {
-  EXPECT_NE(usage(with(with({"advise"}, kServer), with(kRequests, {"--replication", "1"})))
+  EXPECT_NE(usage_error(with(with({"advise"}, kServer), with(kRequests, {"--replication", "1"})))
                 .find("--replication has 1, must be above 1"),
             std::string::npos);
-  EXPECT_NE(usage(with(kAdvise, {"--policy", "optimal"})).find("unknown option '--policy'"),
+  EXPECT_NE(usage_error(with(kAdvise, {"--policy", "optimal"})).find("unknown option '--policy'"),
             std::string::npos);
-  EXPECT_NE(usage(with({"advise"}, kServer)).find("--requests, or --isl"), std::string::npos);
-  EXPECT_NE(usage(with({"advise"}, kRequests)).find("is required"), std::string::npos);
+  EXPECT_NE(usage_error(with({"advise"}, kServer)).find("--requests, or --isl"), std::string::npos);
+  EXPECT_NE(usage_error(with({"advise"}, kRequests)).find("is required"), std::string::npos);
 }
 
 }  // namespace

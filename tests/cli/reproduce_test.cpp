@@ -8,35 +8,14 @@
 #include <string>
 #include <vector>
 
-#include "cli/run_metro.hpp"
+#include "cli/lines.hpp"
 
 namespace metro::test {
 namespace {
 
 using nlohmann::json;
-using Line = std::vector<std::string>;
 
 const Line kReproduce = {"reproduce", "--quick", "--figure", "6", "--json"};
-
-Line with(Line line, const Line& more) {
-  line.insert(line.end(), more.begin(), more.end());
-  return line;
-}
-
-std::string output_of(const Line& line) {
-  const Outcome outcome = run_metro(line);
-  EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
-  EXPECT_EQ(outcome.err, "");
-  return outcome.out;
-}
-
-std::string error_of(const Line& line, int exit_code) {
-  const Outcome outcome = run_metro(line);
-  EXPECT_EQ(outcome.exit_code, exit_code) << outcome.err;
-  EXPECT_EQ(outcome.out, "");
-  EXPECT_EQ(std::count(outcome.err.begin(), outcome.err.end(), '\n'), 1) << outcome.err;
-  return outcome.err;
-}
 
 TEST(CliReproduce, RowsHaveThePaperOursAndTheRivals) {
   const json result = json::parse(output_of(kReproduce));

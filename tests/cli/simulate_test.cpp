@@ -9,37 +9,18 @@
 #include <string>
 #include <vector>
 
-#include "cli/run_metro.hpp"
+#include "cli/lines.hpp"
 
 namespace metro::test {
 namespace {
 
 using nlohmann::json;
-using Line = std::vector<std::string>;
-
-Line with(Line line, const Line& more) {
-  line.insert(line.end(), more.begin(), more.end());
-  return line;
-}
 
 const Line kServer = {"--model", "gpt-oss-20b", "--gpu", "H100_SXM", "--gpus", "2"};
 const Line kRequests = {"--isl", "64", "--osl", "8", "--num-requests", "20", "--concurrency", "4"};
 const Line kSimulate = with({"simulate"}, with(kServer, kRequests));
 
-json run_json(const Line& line) {
-  const Outcome outcome = run_metro(with(line, {"--json"}));
-  EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
-  EXPECT_EQ(outcome.err, "");
-  return json::parse(outcome.out);
-}
-
-std::string error_of(const Line& line, int exit_code) {
-  const Outcome outcome = run_metro(line);
-  EXPECT_EQ(outcome.exit_code, exit_code) << outcome.err;
-  EXPECT_EQ(outcome.out, "");
-  EXPECT_EQ(std::count(outcome.err.begin(), outcome.err.end(), '\n'), 1) << outcome.err;
-  return outcome.err;
-}
+json run_json(const Line& line) { return json::parse(output_of(with(line, {"--json"}))); }
 
 TEST(CliSimulate, SaysWhatWasServed) {
   const json result = run_json(kSimulate);
