@@ -19,7 +19,8 @@ LAYERS = [
 BESIDE = {
     "c": ["core", "io", "placement", "routing"],
     "cuda": ["core", "io", "placement", "routing"],
-    "ep": ["core", "io", "placement", "routing", "trace", "replay", "cost", "cuda"],
+    "ep": ["core", "io", "placement", "routing", "cuda"],
+    "layer_bench": ["core", "placement", "routing", "trace", "replay", "cost", "cuda", "ep"],
 }
 # A public header belongs to the layer that has its .cpp; these have none of their name, and
 # include/metro/cuda/ is all cuda's.

@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "replay/parallel.hpp"
+#include "core/parallel.hpp"
 
 namespace metro::ep {
 

@@ -4,9 +4,9 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/parallel.hpp"
 #include "ep/low_precision.hpp"
 #include "ep/random_weights.hpp"
-#include "replay/parallel.hpp"
 
 namespace metro::ep {
 namespace {

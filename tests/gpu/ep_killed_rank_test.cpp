@@ -13,7 +13,7 @@
 
 #include "gpu/device_test.hpp"
 
-namespace metro::ep::gpu {
+namespace metro::ep::cuda {
 namespace {
 
 class EpKilledRank : public test::DeviceTest {};
@@ -63,4 +63,4 @@ exit $status
 }
 
 }  // namespace
-}  // namespace metro::ep::gpu
+}  // namespace metro::ep::cuda

@@ -15,7 +15,7 @@
 #include "metro/router.hpp"
 #include "support/random_instance.hpp"
 
-namespace metro::ep::gpu {
+namespace metro::ep::cuda {
 namespace {
 
 using test::at;
@@ -252,4 +252,4 @@ TEST_F(EpLayer, RefusesWhatItCannotDo) {
 }
 
 }  // namespace
-}  // namespace metro::ep::gpu
+}  // namespace metro::ep::cuda

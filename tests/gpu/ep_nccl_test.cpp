@@ -14,7 +14,7 @@
 #include "gpu/ep_reference.hpp"
 #include "support/random_instance.hpp"
 
-namespace metro::ep::gpu {
+namespace metro::ep::cuda {
 namespace {
 
 using namespace std::chrono_literals;
@@ -140,4 +140,4 @@ TEST_F(EpNccl, ARankThatNeverComesIsAnErrorInTime) {
 }
 
 }  // namespace
-}  // namespace metro::ep::gpu
+}  // namespace metro::ep::cuda

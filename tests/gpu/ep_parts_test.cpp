@@ -14,7 +14,7 @@
 #include "gpu/device_test.hpp"
 #include "gpu/ep_reference.hpp"
 
-namespace metro::ep::gpu {
+namespace metro::ep::cuda {
 namespace {
 
 using test::at;
@@ -212,4 +212,4 @@ TEST_F(EpRandomExperts, AreTheCpusBits) {
 }
 
 }  // namespace
-}  // namespace metro::ep::gpu
+}  // namespace metro::ep::cuda

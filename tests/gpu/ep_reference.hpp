@@ -59,7 +59,7 @@ class ReferenceLayer {
     const int hidden = shape.hidden;
     const int width = shape.shared_intermediate;
     const auto make = [&](int rows, int cols, MatrixKind kind, std::vector<float>& host) {
-      device_.push_back(ep::gpu::random_matrix(rows, cols, ep::weight_key(kSeed, beyond, kind)));
+      device_.push_back(ep::cuda::random_matrix(rows, cols, ep::weight_key(kSeed, beyond, kind)));
       host = read_bf16(device_.back().get(), at(rows) * at(cols));
       return device_.back().get();
     };
@@ -75,7 +75,7 @@ class ReferenceLayer {
     }
   }
 
-  [[nodiscard]] const ep::gpu::DenseWeights& dense() const { return dense_; }
+  [[nodiscard]] const ep::cuda::DenseWeights& dense() const { return dense_; }
 
   /// The layer's output for one token.
   std::vector<double> forward(std::span<const float> x) {
@@ -133,7 +133,7 @@ class ReferenceLayer {
   ep::LayerShape shape_;
   ep::TopkChooser chooser_;
   std::vector<cuda::DeviceArray<__nv_bfloat16>> device_;
-  ep::gpu::DenseWeights dense_;
+  ep::cuda::DenseWeights dense_;
   std::vector<float> gate_;
   std::vector<float> shared_gate_up_;
   std::vector<float> shared_down_;
@@ -181,7 +181,7 @@ class RankArrays {
     METRO_CUDA_CHECK(cudaMemcpy(count_.get(), &batch.counts[at(rank)], sizeof(std::int32_t),
                                 cudaMemcpyHostToDevice));
   }
-  [[nodiscard]] ep::gpu::LayerStep step() const {
+  [[nodiscard]] ep::cuda::LayerStep step() const {
     return {.x = x_.get(), .num_tokens = count_.get(), .out = out_.get(), .forced_ids = nullptr};
   }
   [[nodiscard]] std::vector<float> read() const { return read_bf16(out_.get(), size_); }
@@ -194,10 +194,9 @@ class RankArrays {
 };
 
 /// The weights of a rank's slots under a placement, from one copy of all experts.
-inline std::vector<ep::gpu::ExpertPointers> local_pointers(const LayerPlacement& placement,
-                                                           const ep::gpu::RandomGpuExperts& experts,
-                                                           int rank) {
-  std::vector<ep::gpu::ExpertPointers> pointers;
+inline std::vector<ep::cuda::ExpertPointers> local_pointers(
+    const LayerPlacement& placement, const ep::cuda::RandomGpuExperts& experts, int rank) {
+  std::vector<ep::cuda::ExpertPointers> pointers;
   for (std::size_t slot = 0; slot < placement.replica_to_gpu.size(); ++slot) {
     if (placement.replica_to_gpu[slot] == rank) {
       pointers.push_back(experts[at(placement.replica_to_expert[slot])]);

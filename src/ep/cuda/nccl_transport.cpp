@@ -10,7 +10,7 @@
 #include "cuda/check.hpp"
 #include "metro/error.hpp"
 
-namespace metro::ep::gpu {
+namespace metro::ep::cuda {
 namespace {
 
 /// Before NCCL reads its variables.
@@ -160,4 +160,4 @@ void NcclTransport::fail(const std::string& what) {
   throw Error(ErrorCode::kDevice, fmt::format("NCCL rank {} of {}: {}", rank_, size_, what));
 }
 
-}  // namespace metro::ep::gpu
+}  // namespace metro::ep::cuda

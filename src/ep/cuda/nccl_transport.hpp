@@ -10,7 +10,7 @@
 #include "ep/cuda/device_transport.hpp"
 #include "ep/cuda/rendezvous.hpp"
 
-namespace metro::ep::gpu {
+namespace metro::ep::cuda {
 
 /// A fresh name for a communicator, to be carried to all its ranks. Throws Error{kDevice}.
 ncclUniqueId make_nccl_id();
@@ -60,4 +60,4 @@ class NcclTransport final : public DeviceTransport {
   ncclComm_t communicator_ = nullptr;  // null once aborted
 };
 
-}  // namespace metro::ep::gpu
+}  // namespace metro::ep::cuda

@@ -11,7 +11,7 @@
 #include "ep/weight_matrix.hpp"
 #include "metro/error.hpp"
 
-namespace metro::ep::gpu {
+namespace metro::ep::cuda {
 namespace {
 
 constexpr int kWidthStep = 16;           // what the expert kernels take
@@ -78,7 +78,7 @@ RandomGpuExperts::RandomGpuExperts(const LayerShape& shape, const ExpertSlice& s
   }
   const Layout layout(shape, slice);
   bytes_ = layout.size * experts.size();
-  memory_ = cuda::make_device_array<std::byte>(std::max<std::size_t>(bytes_, 1));
+  memory_ = metro::cuda::make_device_array<std::byte>(std::max<std::size_t>(bytes_, 1));
   const int valid = slice.end - slice.begin;
   const std::size_t half = product(slice.width, shape.hidden) * layout.value_bytes;
   std::byte* base = memory_.get();
@@ -123,8 +123,8 @@ RandomGpuExperts::RandomGpuExperts(const LayerShape& shape, const ExpertSlice& s
   METRO_CUDA_CHECK(cudaDeviceSynchronize());
 }
 
-cuda::DeviceArray<__nv_bfloat16> random_matrix(int rows, int cols, std::uint64_t key) {
-  auto matrix = cuda::make_device_array<__nv_bfloat16>(product(rows, cols));
+metro::cuda::DeviceArray<__nv_bfloat16> random_matrix(int rows, int cols, std::uint64_t key) {
+  auto matrix = metro::cuda::make_device_array<__nv_bfloat16>(product(rows, cols));
   launch_random_fill({.key = key,
                       .whole_cols = cols,
                       .first_row = 0,
@@ -138,4 +138,4 @@ cuda::DeviceArray<__nv_bfloat16> random_matrix(int rows, int cols, std::uint64_t
   return matrix;
 }
 
-}  // namespace metro::ep::gpu
+}  // namespace metro::ep::cuda

@@ -12,7 +12,7 @@
 #include "ep/cuda/layer_weights.hpp"
 #include "ep/layer_config.hpp"
 
-namespace metro::ep::gpu {
+namespace metro::ep::cuda {
 
 /// The columns of the intermediate width that a rank holds: [begin, end), padded with zeros to
 /// `width`, which the kernels can take. All of them, or 1/G of them under moe-TP.
@@ -41,7 +41,7 @@ class RandomGpuExperts {
 
  private:
   std::size_t bytes_ = 0;
-  cuda::DeviceArray<std::byte> memory_;
+  metro::cuda::DeviceArray<std::byte> memory_;
   std::vector<ExpertPointers> experts_;
 };
 
@@ -50,6 +50,6 @@ std::size_t expert_bytes_on_gpu(const LayerShape& shape, const ExpertSlice& slic
 
 /// A bf16 matrix [rows][cols] of random weights: the gate's, or one of a shared expert
 /// (random_weights.hpp).
-cuda::DeviceArray<__nv_bfloat16> random_matrix(int rows, int cols, std::uint64_t key);
+metro::cuda::DeviceArray<__nv_bfloat16> random_matrix(int rows, int cols, std::uint64_t key);
 
-}  // namespace metro::ep::gpu
+}  // namespace metro::ep::cuda

@@ -9,7 +9,7 @@
 #include "ep/cuda/random_fill.hpp"
 #include "ep/random_weights.hpp"
 
-namespace metro::ep::gpu {
+namespace metro::ep::cuda {
 namespace {
 
 constexpr int kThreads = 256;
@@ -89,4 +89,4 @@ void launch_fill(float value, std::size_t count, float* out, cudaStream_t stream
   METRO_CUDA_CHECK(cudaGetLastError());
 }
 
-}  // namespace metro::ep::gpu
+}  // namespace metro::ep::cuda

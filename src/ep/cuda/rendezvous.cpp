@@ -19,7 +19,7 @@
 #include "io/posix.hpp"
 #include "metro/error.hpp"
 
-namespace metro::ep::gpu {
+namespace metro::ep::cuda {
 namespace {
 
 using Clock = std::chrono::steady_clock;
@@ -211,4 +211,4 @@ void broadcast(const World& world, std::span<std::byte> bytes, std::chrono::mill
   }
 }
 
-}  // namespace metro::ep::gpu
+}  // namespace metro::ep::cuda

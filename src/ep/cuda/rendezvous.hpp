@@ -7,7 +7,7 @@
 #include <span>
 #include <string>
 
-namespace metro::ep::gpu {
+namespace metro::ep::cuda {
 
 /// The processes of one job, as whatever started them says.
 struct World {
@@ -28,4 +28,4 @@ World world_from_environment();
 /// that did not come within the timeout.
 void broadcast(const World& world, std::span<std::byte> bytes, std::chrono::milliseconds timeout);
 
-}  // namespace metro::ep::gpu
+}  // namespace metro::ep::cuda
