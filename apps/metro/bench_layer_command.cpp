@@ -14,10 +14,10 @@
 #include <vector>
 
 #include "command.hpp"
-#include "ep/local_transport.hpp"
-#include "ep/matmul.hpp"
 #include "layer_bench/layer_bench.hpp"
 #include "layer_table.hpp"
+#include "metro/ep/local_transport.hpp"
+#include "metro/ep/moe_layer.hpp"
 #include "metro/error.hpp"
 #include "metro/io.hpp"
 #include "metro/model.hpp"
@@ -28,11 +28,12 @@
 #include "report/result.hpp"
 
 #if METRO_HAVE_MPI
-#include "ep/mpi_transport.hpp"
 #include "lost_rank_notice.hpp"
+#include "metro/ep/mpi_transport.hpp"
 #endif
 #if METRO_HAVE_EP_CUDA
 #include "layer_bench/cuda/layer_bench_cuda.hpp"
+#include "started_ranks.hpp"
 #endif
 
 namespace metro::cli {
@@ -155,20 +156,20 @@ layer_bench::LayerBenchOptions bench_options(const BenchLayerOptions& options) {
 }
 
 std::vector<std::string_view> kernel_names() {
-  std::vector<std::string_view> names;
-  for (const ep::MatmulInfo& kernel : ep::matmul_kernels()) names.push_back(kernel.name);
-  return names;
+  const auto names = ep::cpu_kernels();
+  return {names.begin(), names.end()};
 }
 
 #if METRO_HAVE_MPI
-/// Ranks that see the same fault report it one after the other, so that the first one's line is
-/// the only one: mpirun ends the rest as soon as a rank has failed.
+/// Runs one rank's part. Ranks that see the same fault report it one after the other, so that the
+/// first one's line is the only one: mpirun ends the rest as soon as a rank has failed.
 template <typename Work>
-auto speak_in_turn(int rank, Work&& work) {
+auto speak_in_turn(ep::Transport& ranks, Work&& work) {
   try {
+    const LostRankNotice notice(ranks.rank(), ranks.size());
     return work();
   } catch (const Error&) {
-    std::this_thread::sleep_for(std::chrono::seconds(2) * rank);
+    std::this_thread::sleep_for(std::chrono::seconds(2) * ranks.rank());
     LostRankNotice::claim();
     throw;
   }
@@ -179,11 +180,10 @@ std::optional<layer_bench::LayerBenchResult> run_mpi(const BenchLayerOptions& op
                                                      layer_bench::LayerBenchOptions bench) {
 #if METRO_HAVE_MPI
   const std::unique_ptr<ep::Transport> transport = ep::make_mpi_transport(bench.timeout_s);
-  return speak_in_turn(transport->rank(), [&]() -> std::optional<layer_bench::LayerBenchResult> {
-    if (transport->size() == 1) {
-      fail("--transport is mpi, but one rank was started, use mpirun -np N metro bench layer ...");
-    }
-    const LostRankNotice notice(transport->rank(), transport->size());
+  if (transport->size() == 1) {
+    fail("--transport is mpi, but one rank was started, use mpirun -np N metro bench layer ...");
+  }
+  return speak_in_turn(*transport, [&]() -> std::optional<layer_bench::LayerBenchResult> {
     if (options.gpus.empty()) bench.gpus = {transport->size()};
     layer_bench::LayerBenchResult result = layer_bench::run_layer_bench_cpu(bench, *transport);
     if (transport->rank() != 0) return std::nullopt;
@@ -214,6 +214,14 @@ std::optional<layer_bench::LayerBenchResult> run_cpu(const BenchLayerOptions& op
 
 std::optional<layer_bench::LayerBenchResult> run_cuda(const layer_bench::LayerBenchOptions& bench) {
 #if METRO_HAVE_EP_CUDA
+#if METRO_HAVE_MPI
+  if (const std::unique_ptr<ep::Transport> ranks = started_ranks(bench.timeout_s)) {
+    return speak_in_turn(
+        *ranks, [&] { return layer_bench::cuda::run_layer_bench_cuda(bench, ranks.get()); });
+  }
+#else
+  static_cast<void>(started_ranks(bench.timeout_s));  // throws for a job of several
+#endif
   return layer_bench::cuda::run_layer_bench_cuda(bench);
 #else
   static_cast<void>(bench);

@@ -25,6 +25,7 @@
 
 #if METRO_HAVE_EP_CUDA
 #include "layer_bench/cuda/calibrate_cuda.hpp"
+#include "started_ranks.hpp"
 #endif
 
 namespace metro::cli {
@@ -103,7 +104,7 @@ std::optional<layer_bench::CalibrationRun> measure(const CalibrateCommand& optio
                                                    const layer_bench::CalibrateOptions& run) {
   if (options.device == "cpu") return layer_bench::calibrate_cpu(run);
 #if METRO_HAVE_EP_CUDA
-  return layer_bench::cuda::calibrate_cuda(run);
+  return layer_bench::cuda::calibrate_cuda(run, started_ranks(run.timeout_s));
 #else
   throw Error(ErrorCode::kDevice, "--device is cuda, but this build has no CUDA layer, use cpu");
 #endif

@@ -3,7 +3,7 @@
 
 #include <algorithm>
 
-#include "ep/expert_weights.hpp"
+#include "layer_bench/random_experts.hpp"
 #include "metro/compare.hpp"
 #include "metro/metrics.hpp"
 #include "metro/placer.hpp"

@@ -6,9 +6,9 @@
 #include <string>
 #include <vector>
 
-#include "ep/layer_config.hpp"
 #include "layer_bench/bench_batches.hpp"
 #include "layer_bench/layer_bench.hpp"
+#include "metro/ep/layer_config.hpp"
 #include "metro/placement.hpp"
 
 namespace metro::layer_bench {

@@ -4,9 +4,9 @@
 #include <cstddef>
 #include <vector>
 
-#include "ep/stage_times.hpp"
 #include "layer_bench/bench_grid.hpp"
 #include "layer_bench/layer_bench.hpp"
+#include "metro/ep/stages.hpp"
 
 namespace metro::layer_bench {
 

@@ -6,10 +6,10 @@
 #include <string_view>
 #include <vector>
 
-#include "ep/transport.hpp"
 #include "layer_bench/bench_grid.hpp"
 #include "layer_bench/bench_samples.hpp"
 #include "layer_bench/layer_bench.hpp"
+#include "metro/ep/transport.hpp"
 #include "metro/topk.hpp"
 
 namespace metro::layer_bench {

@@ -14,6 +14,7 @@
 #include "layer_bench/calibrate.hpp"
 #include "layer_bench/copy_bandwidth.hpp"
 #include "layer_bench/cpu_bench.hpp"
+#include "layer_bench/random_experts.hpp"
 #include "metro/placer.hpp"
 #include "metro/router.hpp"
 #include "replay/route_timing.hpp"
@@ -75,7 +76,7 @@ class CpuExpertTimer final : public ExpertTimer {
     for (int repeat = -1; repeat < repeats_; ++repeat) {  // the first warms up
       pool_.set_offset(offset_);
       offset_ = (offset_ + static_cast<int>(tokens_per_expert.size())) % (2 * most_);
-      stage_.set_slots(slot_to_expert_, is_local, pool_);
+      stage_.set_slots(slot_to_expert_, is_local, layer_.intermediate, pool_);
       stage_.permute(ids, tokens);
       const auto begin = Clock::now();
       stage_.run(x);
@@ -90,7 +91,7 @@ class CpuExpertTimer final : public ExpertTimer {
   int repeats_;
   std::uint64_t seed_;
   ep::ExpertStage stage_;
-  ep::WeightPool pool_;
+  WeightPool pool_;
   std::vector<std::int32_t> slot_to_expert_;
   int offset_ = 0;
 };
@@ -99,7 +100,7 @@ class CpuExpertTimer final : public ExpertTimer {
 double measure_gemm_tflops(int threads, bool quick) {
   const int side = quick ? 256 : 1024;
   constexpr int kRows = 256;
-  const ep::RandomExpert weights(DataType::kBf16, side, side, {0, side}, 0, 0);
+  const RandomExpert weights(DataType::kBf16, side, side, {0, side}, 0, 0);
   const ep::WeightMatrix& down = weights.view().down;  // [side][side]
   struct Worker {
     std::unique_ptr<ep::Matmul> matmul;

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
+#include <chrono>
 #include <optional>
 
-#include "ep/moe_layer.hpp"
 #include "layer_bench/bench_samples.hpp"
 #include "layer_bench/cpu_bench.hpp"
+#include "layer_bench/random_experts.hpp"
+#include "metro/ep/moe_layer.hpp"
 
 namespace metro::layer_bench {
 namespace {
@@ -15,7 +17,7 @@ using Clock = std::chrono::steady_clock;
 class RankBench {
  public:
   RankBench(const CpuBenchPoint& point, ep::Transport& transport)
-      : point_(point), transport_(transport) {}
+      : point_(point), transport_(transport), dense_(point.model.shape, point.options.seed) {}
 
   void run(int tokens_per_gpu, const RowsDone& done) {
     tokens_ = tokens_per_gpu;
@@ -79,7 +81,7 @@ class RankBench {
   ep::MoeLayer& layer_for(const BenchCase& of) {
     const bool is_sharded = of.sharding == ep::ExpertSharding::kTensorSharded;
     std::optional<ep::MoeLayer>& layer = is_sharded ? sharded_ : whole_;
-    std::optional<ep::WeightPool>& weights = is_sharded ? sharded_weights_ : whole_weights_;
+    std::optional<WeightPool>& weights = is_sharded ? sharded_weights_ : whole_weights_;
     const ep::LayerShape& shape = point_.model.shape;
     if (!layer) {
       const int rank = is_sharded ? transport_.rank() : 0;
@@ -91,11 +93,10 @@ class RankBench {
                                      .route = {.seed = point_.options.seed},
                                      .dispatch = point_.options.dispatch,
                                      .combine = point_.options.combine,
-                                     .sharding = of.sharding,
-                                     .weight_seed = point_.options.seed};
+                                     .sharding = of.sharding};
       layer.emplace(shape, of.placement, options,
-                    ep::CpuOptions{std::string(point_.kernel), point_.threads}, *weights,
-                    transport_);
+                    ep::CpuOptions{std::string(point_.kernel), point_.threads}, dense_.view(),
+                    *weights, transport_);
     } else if (!is_sharded) {
       layer->set_placement(of.placement);
       layer->set_policy(of.policy);
@@ -112,8 +113,9 @@ class RankBench {
 
   const CpuBenchPoint& point_;
   ep::Transport& transport_;
-  std::optional<ep::WeightPool> whole_weights_;
-  std::optional<ep::WeightPool> sharded_weights_;
+  RandomDense dense_;
+  std::optional<WeightPool> whole_weights_;
+  std::optional<WeightPool> sharded_weights_;
   std::optional<ep::MoeLayer> whole_;
   std::optional<ep::MoeLayer> sharded_;
   int tokens_ = 0;  // of this rank

@@ -4,8 +4,10 @@
 
 #include "ep/expert_stage.hpp"
 #include "ep/gate.hpp"
+#include "ep/stage_clock.hpp"
 #include "layer_bench/bench_samples.hpp"
 #include "layer_bench/cpu_bench.hpp"
+#include "layer_bench/random_experts.hpp"
 #include "metro/router.hpp"
 
 namespace metro::layer_bench {
@@ -19,15 +21,10 @@ class VirtualRanks {
   explicit VirtualRanks(const CpuBenchPoint& point)
       : point_(point),
         shape_(point.model.shape),
-        gate_(shape_, point.options.seed),
+        dense_(shape_, point.options.seed),
+        gate_(shape_, dense_.view().gate),
         experts_(shape_, point.kernel, point.threads),
-        shared_matmul_(ep::make_matmul(point.kernel, shape_.weights)) {
-    if (const int width = shape_.shared_intermediate; width > 0) {
-      shared_ = std::make_unique<ep::RandomExpert>(
-          shape_.weights, shape_.hidden, width, ep::Shard{0, width}, point.options.seed,
-          static_cast<std::uint32_t>(shape_.num_experts) + 1);
-    }
-  }
+        shared_matmul_(ep::make_matmul(point.kernel, shape_.weights)) {}
 
   void run(int tokens_per_gpu, const RowsDone& done) {
     const std::vector<BenchCase> cases = bench_cases(point_.model, point_.gpus, point_.options);
@@ -73,8 +70,8 @@ class VirtualRanks {
         gate_.run(std::span(x_).first(static_cast<std::size_t>(gated_) * hidden), gated_, ids)
             .weights;
     clock_.lap(ep::Stage::kGate);
-    if (shared_) {
-      ep::run_mlp(*shared_matmul_, shared_->view(), x_.data(), shared_out_.size() / hidden,
+    if (shape_.shared_intermediate > 0) {
+      ep::run_mlp(*shared_matmul_, dense_.view().shared, x_.data(), shared_out_.size() / hidden,
                   shared_mlp_, shared_out_.data());
       clock_.lap(ep::Stage::kShared);
     }
@@ -116,36 +113,36 @@ class VirtualRanks {
   void become(const BenchCase& of, int rank) {
     const auto num_experts = static_cast<std::size_t>(shape_.num_experts);
     if (of.sharding == ep::ExpertSharding::kTensorSharded) {
-      ep::WeightPool& weights = pool(sharded_, ep::shard_of(shape_.intermediate, 0, point_.gpus),
-                                     shape_.num_experts * point_.gpus);
+      const ep::Shard shard = ep::shard_of(shape_.intermediate, 0, point_.gpus);
+      WeightPool& weights = pool(sharded_, shard, shape_.num_experts * point_.gpus);
       weights.set_offset(rank * shape_.num_experts);
       experts_.set_slots(std::vector<std::int32_t>(num_experts), std::vector(num_experts, true),
-                         weights);
+                         shard.width(), weights);
       return;
     }
     std::vector<bool> is_local;
     for (const std::int32_t gpu : of.placement.replica_to_gpu) is_local.push_back(gpu == rank);
-    experts_.set_slots(of.placement.replica_to_expert, is_local,
+    experts_.set_slots(of.placement.replica_to_expert, is_local, shape_.intermediate,
                        pool(whole_, {0, shape_.intermediate}, of.placement.num_replicas()));
   }
 
-  ep::WeightPool& pool(std::unique_ptr<ep::WeightPool>& pool, ep::Shard shard, int slots) {
+  WeightPool& pool(std::unique_ptr<WeightPool>& pool, ep::Shard shard, int slots) {
     if (!pool) {
-      pool = std::make_unique<ep::WeightPool>(shape_, shard, slots, 1e9 * point_.options.weight_gb,
-                                              point_.options.seed, point_.threads);
+      pool = std::make_unique<WeightPool>(shape_, shard, slots, 1e9 * point_.options.weight_gb,
+                                          point_.options.seed, point_.threads);
     }
     return *pool;
   }
 
   const CpuBenchPoint& point_;
   const ep::LayerShape& shape_;
+  RandomDense dense_;
   ep::Gate gate_;
   ep::ExpertStage experts_;
   std::unique_ptr<ep::Matmul> shared_matmul_;
-  std::unique_ptr<ep::RandomExpert> shared_;
   ep::MlpWorkspace shared_mlp_;
-  std::unique_ptr<ep::WeightPool> whole_;
-  std::unique_ptr<ep::WeightPool> sharded_;
+  std::unique_ptr<WeightPool> whole_;
+  std::unique_ptr<WeightPool> sharded_;
   ep::StageClock clock_;
   int gated_ = 0;  // tokens that a rank's gate sees
   std::vector<float> x_;

@@ -10,8 +10,8 @@
 #include <utility>
 #include <vector>
 
-#include "ep/layer_config.hpp"
-#include "ep/stage_times.hpp"
+#include "metro/ep/layer_config.hpp"
+#include "metro/ep/stages.hpp"
 #include "metro/model.hpp"
 #include "metro/trace.hpp"
 

@@ -75,7 +75,7 @@ class OneRank {
   }
 
   test::ReferenceLayer reference_;
-  RandomGpuExperts experts_;
+  layer_bench::cuda::RandomGpuExperts experts_;
   NcclTransport transport_;
   Stream stream_;
   CudaLayer layer_;

@@ -9,7 +9,7 @@
 #include "cuda/device_memory.hpp"
 #include "ep/cuda/blas.hpp"
 #include "ep/cuda/topk_kernel.hpp"
-#include "ep/layer_config.hpp"
+#include "metro/ep/layer_config.hpp"
 
 namespace metro::ep::cuda {
 

@@ -10,8 +10,8 @@
 
 #include "ep/cuda/device_transport.hpp"
 #include "ep/cuda/layer_weights.hpp"
-#include "ep/layer_config.hpp"
-#include "ep/stage_times.hpp"
+#include "metro/ep/layer_config.hpp"
+#include "metro/ep/stages.hpp"
 #include "metro/placement.hpp"
 
 namespace metro::ep::cuda {

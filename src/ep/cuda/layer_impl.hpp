@@ -5,10 +5,10 @@
 #include <optional>
 
 #include "cuda/device_memory.hpp"
+#include "ep/cuda/expert_slice.hpp"
 #include "ep/cuda/expert_stage.hpp"
 #include "ep/cuda/gate.hpp"
 #include "ep/cuda/layer_cuda.hpp"
-#include "ep/cuda/random_experts.hpp"
 #include "ep/cuda/shared_expert.hpp"
 #include "ep/cuda/slot_table.hpp"
 #include "ep/cuda/transport_exchange.hpp"

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <memory>
 #include <utility>
 #include <vector>
 
@@ -12,12 +13,12 @@
 #include "cuda/device_memory.hpp"
 #include "cuda/device_name.hpp"
 #include "ep/cuda/blas.hpp"
-#include "ep/cuda/random_experts.hpp"
-#include "ep/cuda/rendezvous.hpp"
 #include "ep/cuda/stream.hpp"
-#include "ep/random_weights.hpp"
+#include "ep/node_rank.hpp"
 #include "layer_bench/cuda/bench_timing.hpp"
 #include "layer_bench/cuda/expert_timer.hpp"
+#include "layer_bench/cuda/random_experts.hpp"
+#include "layer_bench/random_weights.hpp"
 #include "metro/cuda/router.hpp"
 #include "metro/error.hpp"
 #include "metro/placer.hpp"
@@ -34,9 +35,8 @@ namespace {
 /// bf16 product of large square matrices.
 double measure_gemm_tflops(const ep::cuda::Stream& stream) {
   constexpr int kSide = 8192;
-  const auto a =
-      ep::cuda::random_matrix(kSide, kSide, ep::weight_key(0, 0, ep::MatrixKind::kGateUp));
-  const auto b = ep::cuda::random_matrix(kSide, kSide, ep::weight_key(0, 0, ep::MatrixKind::kDown));
+  const auto a = random_matrix(kSide, kSide, weight_key(0, 0, MatrixKind::kGateUp));
+  const auto b = random_matrix(kSide, kSide, weight_key(0, 0, MatrixKind::kDown));
   const auto c =
       metro::cuda::make_device_array<__nv_bfloat16>(static_cast<std::size_t>(kSide) * kSide);
   ep::cuda::Blas blas;
@@ -95,14 +95,14 @@ std::vector<int> group_sizes(int gpus) {
   return sizes;
 }
 
-void add_collectives(const CalibrateOptions& options, const ep::cuda::World& world, int visible,
+void add_collectives(const CalibrateOptions& options, ep::Transport* ranks, int visible,
                      CalibrationRun& run) {
   const auto add = [&run](std::vector<Calibration::Collective> more) {
     std::ranges::move(more, std::back_inserter(run.calibration.collectives));
   };
-  if (world.size > 1) {
-    ep::cuda::NcclTransport transport(ep::cuda::share_nccl_id(world, timeout_of(options)),
-                                      world.rank, world.size, timeout_of(options));
+  if (ranks != nullptr) {
+    ep::cuda::NcclTransport transport(ep::cuda::share_nccl_id(*ranks), ranks->rank(), ranks->size(),
+                                      timeout_of(options));
     add(time_collectives(transport, options.quick));
     return;
   }
@@ -120,21 +120,24 @@ void add_collectives(const CalibrateOptions& options, const ep::cuda::World& wor
 
 }  // namespace
 
-std::optional<CalibrationRun> calibrate_cuda(const CalibrateOptions& options) {
+std::optional<CalibrationRun> calibrate_cuda(const CalibrateOptions& options,
+                                             std::unique_ptr<ep::Transport> ranks) {
   const RunClock clock(options.budget_s);
-  const ep::cuda::World world = ep::cuda::world_from_environment();
   CalibrationRun run;
   run.calibration.device = metro::cuda::device_name();  // throws where there is no GPU
   int visible = 0;
   METRO_CUDA_CHECK(cudaGetDeviceCount(&visible));
-  METRO_CUDA_CHECK(cudaSetDevice(world.local_rank % visible));
+  const int own = ranks ? ep::node_rank(*ranks) % visible : 0;
+  METRO_CUDA_CHECK(cudaSetDevice(own));
 #if METRO_HAVE_NCCL
-  add_collectives(options, world, visible, run);
-  METRO_CUDA_CHECK(cudaSetDevice(world.local_rank % visible));
+  add_collectives(options, ranks.get(), visible, run);
+  METRO_CUDA_CHECK(cudaSetDevice(own));
 #else
   run.left_out.emplace_back("collectives: this build has no NCCL");
 #endif
-  if (world.rank != 0) return std::nullopt;
+  const bool is_first = !ranks || ranks->rank() == 0;
+  ranks.reset();
+  if (!is_first) return std::nullopt;
   const ep::cuda::Stream stream;
   if (options.progress) options.progress(fmt::format("{:.0f} s: copy, product", clock.used_s()));
   run.calibration.copy_gb_s = rounded_us(measure_copy_gb_s(stream));

@@ -7,8 +7,8 @@
 #include <numeric>
 
 #include "cuda/check.hpp"
-#include "ep/random_weights.hpp"
 #include "layer_bench/cuda/bench_timing.hpp"
+#include "layer_bench/random_weights.hpp"
 
 namespace metro::layer_bench::cuda {
 namespace {
@@ -52,7 +52,7 @@ GpuExpertTimer::GpuExpertTimer(const ExpertShape& shape, int most, const Calibra
       shape_(layer_of(shape)),
       width_(ep::cuda::whole_expert(shape_).width),
       repeats_(options.quick ? 5 : 11),
-      expert_bytes_(ep::cuda::expert_bytes_on_gpu(shape_, ep::cuda::whole_expert(shape_))) {
+      expert_bytes_(expert_bytes_on_gpu(shape_, ep::cuda::whole_expert(shape_))) {
   const std::size_t free = free_bytes();
   const std::size_t room = free > kReservedBytes ? (free - kReservedBytes) / expert_bytes_ : 0;
   pool_ = static_cast<int>(std::min(room, static_cast<std::size_t>(2 * most)));
@@ -60,7 +60,7 @@ GpuExpertTimer::GpuExpertTimer(const ExpertShape& shape, int most, const Calibra
   if (pool_ == 0) return;
   std::vector<std::int32_t> ids(static_cast<std::size_t>(pool_));
   std::iota(ids.begin(), ids.end(), 0);
-  const ep::cuda::RandomGpuExperts& experts =
+  const RandomGpuExperts& experts =
       experts_.emplace_back(shape_, ep::cuda::whole_expert(shape_), ids, options.seed);
   std::vector<const void*> gate_up;
   std::vector<const void*> down;
@@ -87,8 +87,7 @@ const __nv_bfloat16* GpuExpertTimer::tokens(int rows) {
   if (rows > rows_) {
     x_ = {};  // before the next take its memory
     rows_ = static_cast<int>(std::bit_ceil(static_cast<unsigned>(rows)));
-    x_ = ep::cuda::random_matrix(rows_, shape_.hidden,
-                                 ep::weight_key(1, 0, ep::MatrixKind::kRouter));
+    x_ = random_matrix(rows_, shape_.hidden, weight_key(1, 0, MatrixKind::kRouter));
   }
   return x_.get();
 }

@@ -9,10 +9,10 @@
 
 #include "cuda/device_memory.hpp"
 #include "ep/cuda/expert_stage.hpp"
-#include "ep/cuda/random_experts.hpp"
 #include "ep/cuda/stream.hpp"
-#include "ep/layer_config.hpp"
 #include "layer_bench/calibrate.hpp"
+#include "layer_bench/cuda/random_experts.hpp"
+#include "metro/ep/layer_config.hpp"
 
 namespace metro::layer_bench::cuda {
 
@@ -40,7 +40,7 @@ class GpuExpertTimer final : public ExpertTimer {
   int pool_ = 0;
   int max_activated_ = 0;
   std::size_t expert_bytes_;
-  std::vector<ep::cuda::RandomGpuExperts> experts_;  // one, or none where there is no room
+  std::vector<RandomGpuExperts> experts_;  // one, or none where there is no room
   metro::cuda::DeviceArray<const void*> gate_up_;
   metro::cuda::DeviceArray<const void*> down_;
   metro::cuda::DeviceArray<const float*> gate_up_scales_;

@@ -9,7 +9,6 @@
 
 #include "cuda/check.hpp"
 #include "cuda/device_name.hpp"
-#include "ep/cuda/rendezvous.hpp"
 #include "layer_bench/bench_grid.hpp"
 #include "layer_bench/cuda/bench_timing.hpp"
 #include "layer_bench/cuda/rank_bench.hpp"
@@ -17,6 +16,7 @@
 #include "metro/error.hpp"
 #if METRO_HAVE_NCCL
 #include "ep/cuda/nccl_transport.hpp"
+#include "ep/node_rank.hpp"
 #include "layer_bench/cuda/local_gpus.hpp"
 #endif
 
@@ -94,25 +94,25 @@ void check_ranks(const LayerBenchOptions& options, int ranks) {
 
 }  // namespace
 
-std::optional<LayerBenchResult> run_layer_bench_cuda(const LayerBenchOptions& options) {
-  const ep::cuda::World world = ep::cuda::world_from_environment();
+std::optional<LayerBenchResult> run_layer_bench_cuda(const LayerBenchOptions& options,
+                                                     ep::Transport* ranks) {
   static_cast<void>(metro::cuda::device_name());  // throws where there is no GPU
   int visible = 0;
   METRO_CUDA_CHECK(cudaGetDeviceCount(&visible));
 #if METRO_HAVE_NCCL
   const auto timeout =
       std::chrono::milliseconds(static_cast<std::int64_t>(1000 * options.timeout_s));
-  if (world.size > 1) {
-    check_ranks(options, world.size);
-    METRO_CUDA_CHECK(cudaSetDevice(world.local_rank % visible));
-    const ncclUniqueId id = ep::cuda::share_nccl_id(world, timeout);
-    LayerBenchResult result = bench_rank(options, id, world.rank, world.size, timeout);
-    if (world.rank != 0) return std::nullopt;
+  if (ranks != nullptr) {
+    check_ranks(options, ranks->size());
+    METRO_CUDA_CHECK(cudaSetDevice(ep::node_rank(*ranks) % visible));
+    const ncclUniqueId id = ep::cuda::share_nccl_id(*ranks);
+    LayerBenchResult result = bench_rank(options, id, ranks->rank(), ranks->size(), timeout);
+    if (ranks->rank() != 0) return std::nullopt;
     return result;
   }
   if (options.gpus == std::vector{visible}) return bench_local_gpus(options, visible, timeout);
 #else
-  if (world.size > 1) {
+  if (ranks != nullptr) {
     throw Error(ErrorCode::kUsage, "several ranks need NCCL, which this build does not have");
   }
 #endif

@@ -9,11 +9,11 @@
 
 #include "cuda/device_memory.hpp"
 #include "ep/cuda/layer_cuda.hpp"
-#include "ep/cuda/random_experts.hpp"
 #include "ep/cuda/stream.hpp"
-#include "ep/random_weights.hpp"
 #include "layer_bench/cuda/bench_timing.hpp"
 #include "layer_bench/cuda/gather_values.hpp"
+#include "layer_bench/cuda/random_experts.hpp"
+#include "layer_bench/random_weights.hpp"
 
 namespace metro::layer_bench::cuda {
 namespace {
@@ -45,12 +45,11 @@ class RankWeights {
     const ep::cuda::ExpertSlice slice =
         sharded ? ep::cuda::expert_slice(shape, rank, num_ranks) : ep::cuda::whole_expert(shape);
     const std::size_t bytes =
-        std::max<std::size_t>(1, ep::cuda::expert_bytes_on_gpu(shape, slice) * experts.size());
+        std::max<std::size_t>(1, expert_bytes_on_gpu(shape, slice) * experts.size());
     const std::size_t count =
         std::clamp<std::size_t>(kCacheTurns * l2_cache_bytes() / bytes + 1, 1, kMaxSets);
     for (std::size_t set = 0; set < count; ++set) {
-      sets_.push_back(
-          std::make_unique<ep::cuda::RandomGpuExperts>(shape, slice, experts, seed + set));
+      sets_.push_back(std::make_unique<RandomGpuExperts>(shape, slice, experts, seed + set));
       pointers_.emplace_back();
       for (std::size_t i = 0; i < experts.size(); ++i) {
         pointers_.back().push_back((*sets_.back())[i]);
@@ -69,7 +68,7 @@ class RankWeights {
  private:
   LayerPlacement placement_;
   ep::ExpertSharding sharding_;
-  std::vector<std::unique_ptr<ep::cuda::RandomGpuExperts>> sets_;
+  std::vector<std::unique_ptr<RandomGpuExperts>> sets_;
   std::vector<std::vector<ep::cuda::ExpertPointers>> pointers_;  // [sets][local slots]
   std::size_t turn_ = 0;
 };
@@ -78,21 +77,17 @@ class RankWeights {
 struct RankInputs {
   RankInputs(const ep::LayerShape& shape, int rank, int tokens, std::uint64_t seed) {
     const auto beyond = static_cast<std::uint32_t>(shape.num_experts);
-    const auto key = [&](std::uint32_t expert, ep::MatrixKind kind) {
-      return ep::weight_key(seed, expert, kind);
+    const auto key = [&](std::uint32_t expert, MatrixKind kind) {
+      return weight_key(seed, expert, kind);
     };
-    x = ep::cuda::random_matrix(
-        tokens, shape.hidden,
-        key(beyond + 1 + static_cast<std::uint32_t>(rank), ep::MatrixKind::kRouter));
+    x = random_matrix(tokens, shape.hidden,
+                      key(beyond + 1 + static_cast<std::uint32_t>(rank), MatrixKind::kRouter));
     out = metro::cuda::make_device_array<Bf16>(at(tokens) * at(shape.hidden));
-    gate = ep::cuda::random_matrix(shape.num_experts, shape.hidden,
-                                   key(beyond, ep::MatrixKind::kRouter));
+    gate = random_matrix(shape.num_experts, shape.hidden, key(beyond, MatrixKind::kRouter));
     dense.gate = gate.get();
     if (const int width = shape.shared_intermediate; width > 0) {
-      shared_gate_up =
-          ep::cuda::random_matrix(2 * width, shape.hidden, key(beyond, ep::MatrixKind::kGateUp));
-      shared_down =
-          ep::cuda::random_matrix(shape.hidden, width, key(beyond, ep::MatrixKind::kDown));
+      shared_gate_up = random_matrix(2 * width, shape.hidden, key(beyond, MatrixKind::kGateUp));
+      shared_down = random_matrix(shape.hidden, width, key(beyond, MatrixKind::kDown));
       dense.shared_gate_up = shared_gate_up.get();
       dense.shared_down = shared_down.get();
     }

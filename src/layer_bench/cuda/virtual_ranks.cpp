@@ -3,7 +3,7 @@
 
 #include <fmt/format.h>
 
-#include "ep/random_weights.hpp"
+#include "layer_bench/random_weights.hpp"
 #include "metro/error.hpp"
 
 namespace metro::layer_bench::cuda {
@@ -42,18 +42,16 @@ VirtualTokens::VirtualTokens(const BenchModel& model, int num_ranks, int tokens_
       gate_(shape_, rows()) {
   const int hidden = shape_.hidden;
   const auto beyond = static_cast<std::uint32_t>(shape_.num_experts);  // experts' own keys
-  const auto key = [&](std::uint32_t expert, ep::MatrixKind kind) {
-    return ep::weight_key(seed, expert, kind);
+  const auto key = [&](std::uint32_t expert, MatrixKind kind) {
+    return weight_key(seed, expert, kind);
   };
-  x_ = ep::cuda::random_matrix(rows(), hidden, key(beyond + 1, ep::MatrixKind::kRouter));
-  gate_matrix_ =
-      ep::cuda::random_matrix(shape_.num_experts, hidden, key(beyond, ep::MatrixKind::kRouter));
+  x_ = random_matrix(rows(), hidden, key(beyond + 1, MatrixKind::kRouter));
+  gate_matrix_ = random_matrix(shape_.num_experts, hidden, key(beyond, MatrixKind::kRouter));
   dense_.gate = gate_matrix_.get();
   if (const int width = shape_.shared_intermediate; width > 0) {
     shared_.emplace(hidden, width, tokens_per_rank);
-    shared_gate_up_ =
-        ep::cuda::random_matrix(2 * width, hidden, key(beyond, ep::MatrixKind::kGateUp));
-    shared_down_ = ep::cuda::random_matrix(hidden, width, key(beyond, ep::MatrixKind::kDown));
+    shared_gate_up_ = random_matrix(2 * width, hidden, key(beyond, MatrixKind::kGateUp));
+    shared_down_ = random_matrix(hidden, width, key(beyond, MatrixKind::kDown));
     dense_.shared_gate_up = shared_gate_up_.get();
     dense_.shared_down = shared_down_.get();
   }

@@ -20,7 +20,7 @@ WeightSets::WeightSets(const std::string& model, const ep::LayerShape& shape, st
   const ep::cuda::ExpertSlice whole = ep::cuda::whole_expert(shape);
   std::vector<std::int32_t> experts(static_cast<std::size_t>(shape.num_experts));
   std::iota(experts.begin(), experts.end(), 0);
-  const std::size_t set_bytes = ep::cuda::expert_bytes_on_gpu(shape, whole) * experts.size();
+  const std::size_t set_bytes = expert_bytes_on_gpu(shape, whole) * experts.size();
   std::size_t free_bytes = 0;
   std::size_t all_bytes = 0;
   METRO_CUDA_CHECK(cudaMemGetInfo(&free_bytes, &all_bytes));
@@ -35,7 +35,7 @@ WeightSets::WeightSets(const std::string& model, const ep::LayerShape& shape, st
   }
   const std::size_t count = std::min(kMaxSets, room / set_bytes);
   for (std::size_t i = 0; i < count; ++i) {
-    sets_.push_back(std::make_unique<ep::cuda::RandomGpuExperts>(shape, whole, experts, seed + i));
+    sets_.push_back(std::make_unique<RandomGpuExperts>(shape, whole, experts, seed + i));
   }
 }
 

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "ep/cuda/random_experts.hpp"
+#include "layer_bench/cuda/random_experts.hpp"
 
 namespace metro::layer_bench::cuda {
 
@@ -20,12 +20,10 @@ class WeightSets {
 
   [[nodiscard]] std::size_t count() const noexcept { return sets_.size(); }
   /// All experts of the layer, by id.
-  [[nodiscard]] const ep::cuda::RandomGpuExperts& operator[](std::size_t i) const {
-    return *sets_[i];
-  }
+  [[nodiscard]] const RandomGpuExperts& operator[](std::size_t i) const { return *sets_[i]; }
 
  private:
-  std::vector<std::unique_ptr<ep::cuda::RandomGpuExperts>> sets_;
+  std::vector<std::unique_ptr<RandomGpuExperts>> sets_;
 };
 
 }  // namespace metro::layer_bench::cuda

@@ -63,11 +63,10 @@ LayerShape layer_shape(const ModelConfig& model);
 /// How a layer runs; equal on all ranks.
 struct LayerOptions {
   std::string policy = "optimal";  ///< a name of metro::policies()
-  RouteOptions route;
+  RouteOptions route{};
   Dispatch dispatch = Dispatch::kAllGather;
   Combine combine = Combine::kReduceScatter;  ///< all-to-all dispatch has only one
   ExpertSharding sharding = ExpertSharding::kExpertParallel;
-  std::uint64_t weight_seed = 0;  ///< of random weights
 };
 
 }  // namespace metro::ep

@@ -6,10 +6,10 @@
 #include <cmath>
 
 #include "cuda/check.hpp"
-#include "ep/cuda/random_fill.hpp"
-#include "ep/random_weights.hpp"
+#include "layer_bench/cuda/random_fill.hpp"
+#include "layer_bench/random_weights.hpp"
 
-namespace metro::ep::cuda {
+namespace metro::layer_bench::cuda {
 namespace {
 
 constexpr int kThreads = 256;
@@ -89,4 +89,4 @@ void launch_fill(float value, std::size_t count, float* out, cudaStream_t stream
   METRO_CUDA_CHECK(cudaGetLastError());
 }
 
-}  // namespace metro::ep::cuda
+}  // namespace metro::layer_bench::cuda

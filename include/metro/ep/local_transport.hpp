@@ -3,7 +3,7 @@
 
 #include <functional>
 
-#include "ep/transport.hpp"
+#include "metro/ep/transport.hpp"
 
 namespace metro::ep {
 

@@ -9,7 +9,7 @@
 
 #include "metro/model.hpp"
 
-namespace metro::ep::cuda {
+namespace metro::layer_bench::cuda {
 
 /// A block of a random matrix (random_weights.hpp): rows from `first_row`, columns from
 /// `first_col`; zeros past `valid_rows` and `valid_cols`.
@@ -30,4 +30,4 @@ void launch_random_fill(const RandomBlock& block, DataType type, void* out, cuda
 /// Sets `count` floats.
 void launch_fill(float value, std::size_t count, float* out, cudaStream_t stream);
 
-}  // namespace metro::ep::cuda
+}  // namespace metro::layer_bench::cuda

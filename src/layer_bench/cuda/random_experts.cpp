@@ -1,20 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "ep/cuda/random_experts.hpp"
+#include "layer_bench/cuda/random_experts.hpp"
 
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <cmath>
 
-#include "ep/cuda/random_fill.hpp"
-#include "ep/random_weights.hpp"
-#include "ep/weight_matrix.hpp"
+#include "layer_bench/cuda/random_fill.hpp"
+#include "layer_bench/random_weights.hpp"
+#include "metro/ep/weights.hpp"
 #include "metro/error.hpp"
 
-namespace metro::ep::cuda {
+namespace metro::layer_bench::cuda {
 namespace {
 
-constexpr int kWidthStep = 16;           // what the expert kernels take
 constexpr std::size_t kAlignment = 256;  // of each matrix
 
 std::size_t aligned(std::size_t bytes) {
@@ -26,13 +25,13 @@ std::size_t product(int a, int b) {
 }
 
 std::size_t num_scales(int rows, int cols) {
-  const auto blocks = [](int n) { return (n + kScaleBlock - 1) / kScaleBlock; };
+  const auto blocks = [](int n) { return (n + ep::kScaleBlock - 1) / ep::kScaleBlock; };
   return product(blocks(rows), blocks(cols));
 }
 
 /// Where the parts of one expert begin.
 struct Layout {
-  Layout(const LayerShape& shape, const ExpertSlice& slice)
+  Layout(const ep::LayerShape& shape, const ep::cuda::ExpertSlice& slice)
       : value_bytes(shape.weights == DataType::kFp8 ? 1 : 2),
         gate_up_scales(num_scales(2 * slice.width, shape.hidden)),
         down_scales(num_scales(shape.hidden, slice.width)) {
@@ -49,28 +48,14 @@ struct Layout {
   std::size_t size = 0;
 };
 
-ExpertSlice padded(int begin, int end, int widest) {
-  return {begin, end, (widest + kWidthStep - 1) / kWidthStep * kWidthStep};
-}
-
 }  // namespace
 
-ExpertSlice whole_expert(const LayerShape& shape) noexcept {
-  return padded(0, shape.intermediate, shape.intermediate);
-}
-
-ExpertSlice expert_slice(const LayerShape& shape, int rank, int num_ranks) noexcept {
-  const auto at = [&](int r) {
-    return static_cast<int>(std::int64_t{shape.intermediate} * r / num_ranks);
-  };
-  return padded(at(rank), at(rank + 1), (shape.intermediate + num_ranks - 1) / num_ranks);
-}
-
-std::size_t expert_bytes_on_gpu(const LayerShape& shape, const ExpertSlice& slice) noexcept {
+std::size_t expert_bytes_on_gpu(const ep::LayerShape& shape,
+                                const ep::cuda::ExpertSlice& slice) noexcept {
   return Layout(shape, slice).size;
 }
 
-RandomGpuExperts::RandomGpuExperts(const LayerShape& shape, const ExpertSlice& slice,
+RandomGpuExperts::RandomGpuExperts(const ep::LayerShape& shape, const ep::cuda::ExpertSlice& slice,
                                    std::span<const std::int32_t> experts, std::uint64_t seed) {
   if (shape.weights != DataType::kBf16 && shape.weights != DataType::kFp8) {
     throw Error(ErrorCode::kUsage, fmt::format("experts on the GPU are bf16 or fp8, not {}",
@@ -105,7 +90,7 @@ RandomGpuExperts::RandomGpuExperts(const LayerShape& shape, const ExpertSlice& s
                         .rows = shape.hidden,
                         .cols = slice.width},
                        shape.weights, base + layout.down, nullptr);
-    ExpertPointers pointers{base, base + layout.down, nullptr, nullptr};
+    ep::cuda::ExpertPointers pointers{base, base + layout.down, nullptr, nullptr};
     if (shape.weights == DataType::kFp8) {
       auto* scales = reinterpret_cast<float*>(base + layout.scales);
       const auto scale = [](int cols) {
@@ -138,4 +123,4 @@ metro::cuda::DeviceArray<__nv_bfloat16> random_matrix(int rows, int cols, std::u
   return matrix;
 }
 
-}  // namespace metro::ep::cuda
+}  // namespace metro::layer_bench::cuda

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "ep/expert_weights.hpp"
+#include "layer_bench/random_experts.hpp"
 
 #include <algorithm>
 #include <cmath>
 
 #include "core/parallel.hpp"
 #include "ep/low_precision.hpp"
-#include "ep/random_weights.hpp"
+#include "layer_bench/random_weights.hpp"
 
-namespace metro::ep {
+namespace metro::layer_bench {
 namespace {
 
 std::size_t value_bytes(DataType type) {
@@ -43,32 +43,25 @@ void fill(DataType type, const Piece& piece, std::byte* out) {
     fill(piece, [=](float unit) { return unit * bound; }, reinterpret_cast<float*>(out));
   } else if (type == DataType::kBf16) {
     fill(
-        piece, [=](float unit) { return to_bf16(unit * bound); },
+        piece, [=](float unit) { return ep::to_bf16(unit * bound); },
         reinterpret_cast<std::uint16_t*>(out));
   } else {
     fill(
-        piece, [](float unit) { return to_e4m3(unit * 448.0F); },
+        piece, [](float unit) { return ep::to_e4m3(unit * 448.0F); },
         reinterpret_cast<std::uint8_t*>(out));
   }
 }
 
-std::size_t num_scales(const WeightMatrix& matrix) {
+std::size_t num_scales(const ep::WeightMatrix& matrix) {
   const auto blocks = [](int n) {
-    return static_cast<std::size_t>((n + kScaleBlock - 1) / kScaleBlock);
+    return static_cast<std::size_t>((n + ep::kScaleBlock - 1) / ep::kScaleBlock);
   };
   return blocks(matrix.rows) * blocks(matrix.cols);
 }
 
 }  // namespace
 
-Shard shard_of(int intermediate, int rank, int num_ranks) noexcept {
-  const auto at = [&](int r) {
-    return static_cast<int>(std::int64_t{intermediate} * r / num_ranks);
-  };
-  return {at(rank), at(rank + 1)};
-}
-
-RandomExpert::RandomExpert(DataType type, int hidden, int whole_width, Shard shard,
+RandomExpert::RandomExpert(DataType type, int hidden, int whole_width, ep::Shard shard,
                            std::uint64_t seed, std::uint32_t expert) {
   const int width = shard.width();
   view_.gate_up = {.type = type, .rows = 2 * width, .cols = hidden};
@@ -96,7 +89,7 @@ RandomExpert::RandomExpert(DataType type, int hidden, int whole_width, Shard sha
   }
 }
 
-const ExpertWeights& RandomExperts::weights(int /*slot*/, int expert) {
+const ep::ExpertWeights& RandomExperts::weights(int /*slot*/, int expert) {
   auto& entry = experts_[expert];
   if (!entry) {
     entry = std::make_unique<RandomExpert>(shape_.weights, shape_.hidden, shape_.intermediate,
@@ -105,8 +98,25 @@ const ExpertWeights& RandomExperts::weights(int /*slot*/, int expert) {
   return entry->view();
 }
 
-WeightPool::WeightPool(const LayerShape& shape, Shard shard, int num_slots, double max_bytes,
-                       std::uint64_t seed, int num_threads) {
+RandomDense::RandomDense(const ep::LayerShape& shape, std::uint64_t seed) {
+  const auto beyond = static_cast<std::uint32_t>(shape.num_experts);
+  const std::uint64_t key = weight_key(seed, beyond, MatrixKind::kRouter);
+  const float bound = std::sqrt(3.0F / static_cast<float>(shape.hidden));
+  gate_.resize(static_cast<std::size_t>(shape.num_experts) *
+               static_cast<std::size_t>(shape.hidden));
+  for (std::size_t i = 0; i < gate_.size(); ++i) gate_[i] = bound * unit_weight(key, i);
+  if (const int width = shape.shared_intermediate; width > 0) {
+    shared_ = std::make_unique<RandomExpert>(shape.weights, shape.hidden, width,
+                                             ep::Shard{0, width}, seed, beyond + 1);
+  }
+}
+
+ep::DenseWeights RandomDense::view() const noexcept {
+  return {.gate = gate_, .shared = shared_ ? shared_->view() : ep::ExpertWeights{}};
+}
+
+WeightPool::WeightPool(const ep::LayerShape& shape, ep::Shard shard, int num_slots,
+                       double max_bytes, std::uint64_t seed, int num_threads) {
   const double each = 3.0 * shape.hidden * shard.width() * bytes_per_value(shape.weights);
   const double fit =
       std::clamp(max_bytes / std::max(each, 1.0), 1.0, static_cast<double>(num_slots));
@@ -117,8 +127,8 @@ WeightPool::WeightPool(const LayerShape& shape, Shard shard, int num_slots, doub
   });
 }
 
-const ExpertWeights& WeightPool::weights(int slot, int /*expert*/) {
+const ep::ExpertWeights& WeightPool::weights(int slot, int /*expert*/) {
   return buffers_[(static_cast<std::size_t>(slot) + offset_) % buffers_.size()]->view();
 }
 
-}  // namespace metro::ep
+}  // namespace metro::layer_bench

@@ -5,7 +5,7 @@
 
 #include "core/rng.hpp"
 
-namespace metro::ep {
+namespace metro::layer_bench {
 
 /// Which matrix of an expert a random weight is of. The gate's own matrix and a shared expert stand
 /// where expert ids end.
@@ -26,4 +26,4 @@ enum class MatrixKind : std::uint8_t { kGateUp = 0, kDown = 1, kRouter = 2 };
   return static_cast<float>(static_cast<std::int32_t>(bits)) * 0x1p-23F - 1.0F;
 }
 
-}  // namespace metro::ep
+}  // namespace metro::layer_bench

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <array>
-#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <string_view>
@@ -25,28 +24,7 @@ inline constexpr std::array<std::string_view, 8> kStageNames = {
     "gate_topk", "exchange", "route", "dispatch", "permute", "experts", "shared", "combine"};
 inline constexpr std::size_t kNumStages = kStageNames.size();
 
-/// Microseconds by Stage.
+/// Microseconds by Stage: times[static_cast<std::size_t>(Stage::kExperts)].
 using StageTimes = std::array<double, kNumStages>;
-
-/// Attributes wall time to stages: each lap gets the time since the last one.
-class StageClock {
- public:
-  void start() noexcept {
-    times_ = {};
-    last_ = Clock::now();
-  }
-  void lap(Stage stage) noexcept {
-    const auto now = Clock::now();
-    times_[static_cast<std::size_t>(stage)] +=
-        std::chrono::duration<double, std::micro>(now - last_).count();
-    last_ = now;
-  }
-  [[nodiscard]] const StageTimes& times() const noexcept { return times_; }
-
- private:
-  using Clock = std::chrono::steady_clock;
-  StageTimes times_{};
-  Clock::time_point last_;
-};
 
 }  // namespace metro::ep
