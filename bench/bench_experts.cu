@@ -30,7 +30,7 @@ namespace {
 
 using metro::DataType;
 using namespace metro::bench;
-using namespace metro::ep::gpu;
+using namespace metro::ep::cuda;
 
 void blas_check(cublasStatus_t status) {
   if (status != CUBLAS_STATUS_SUCCESS) {

@@ -19,8 +19,8 @@ using Bf16 = __nv_bfloat16;
 using cuda::DeviceArray;
 using cuda::make_device_array;
 using cuda::upload;
-using ep::gpu::Event;
-using ep::gpu::Graph;
+using ep::cuda::Event;
+using ep::cuda::Graph;
 
 static __global__ void fill_random(std::uint16_t* values, std::size_t count, std::uint32_t seed) {
   const std::size_t stride = std::size_t{gridDim.x} * blockDim.x;

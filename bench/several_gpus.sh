@@ -122,44 +122,29 @@ layer() {
   done
 }
 
-# Item 2, last: rank 1 is killed, and rank 0 must say so and exit with 5 in time.
+# Item 2, last: rank 1 is killed; mpirun ends the others, one of which says so, and all exit with 5.
 killed() {
-  part killed 120 env METRO="$metro" GPUS="$gpus" REHEARSE=$rehearse bash -c '
+  local options=(--device cuda --gpus "$gpus") wait=40
+  [ $rehearse = 1 ] && options=(--transport mpi --hidden 64 --intermediate 32 --weight-gb 0.01) wait=3
+  part killed 120 env METRO="$metro" GPUS="$gpus" WAIT=$wait bash -c '
     folder=$(mktemp -d)
-    options="bench layer --timeout-s 5 --tokens-per-gpu 8 --replication 1.5 --repeats 60000 --json"
-    if [ "$REHEARSE" = 1 ]; then
-      mpirun --allow-run-as-root --oversubscribe -np "$GPUS" "$METRO" $options --transport mpi --hidden 64 --intermediate 32 \
-        --weight-gb 0.01 >"$folder/out" 2>"$folder/err" &
-      job=$!
-      for i in $(seq 100); do
-        ranks=($(pgrep -P $job)); [ ${#ranks[@]} -eq "$GPUS" ] && break
-        sleep 0.1
-      done
-      sleep 3
-      kill -9 "${ranks[1]}"
-      began=$(date +%s%N)
-      wait $job
-      status=$?
-    else
-      export WORLD_SIZE=$GPUS MASTER_ADDR=127.0.0.1 METRO_PORT=$((20000 + $$ % 20000))
-      ranks=()
-      for rank in $(seq 0 $((GPUS - 1))); do
-        RANK=$rank LOCAL_RANK=$rank "$METRO" $options --device cuda --gpus "$GPUS" >"$folder/out" 2>"$folder/err$rank" &
-        ranks+=($!)
-      done
-      sleep 40
-      kill -9 "${ranks[1]}"
-      began=$(date +%s%N)
-      wait "${ranks[0]}"
-      status=$?
-      mv "$folder/err0" "$folder/err"
-      kill -9 "${ranks[@]}" 2>/dev/null
-    fi
+    mpirun --allow-run-as-root --oversubscribe -np "$GPUS" "$METRO" bench layer --timeout-s 5 --tokens-per-gpu 8 \
+      --replication 1.5 --repeats 60000 --json "$@" >"$folder/out" 2>"$folder/err" &
+    job=$!
+    for i in $(seq 100); do
+      ranks=($(pgrep -P $job)); [ ${#ranks[@]} -eq "$GPUS" ] && break
+      sleep 0.1
+    done
+    sleep "$WAIT"
+    kill -9 "${ranks[1]}"
+    began=$(date +%s%N)
+    wait $job
+    status=$?
     ended=$(date +%s%N)
-    line=$(grep -m 1 "^metro: " "$folder/err" | tr -d "\"\\\\")
+    line=$(grep -m 1 "^metro: " "$folder/err" | tr -d "\"\\")
     printf "{\"exit_code\": %d, \"seconds\": %.1f, \"line\": \"%s\"}\n" $status \
       "$(echo "$began $ended" | awk "{print (\$2 - \$1) / 1e9}")" "$line"
-    rm -rf "$folder"'
+    rm -rf "$folder"' killed "${options[@]}"
 }
 
 # Item 3: collectives for these GPUs, and the GPU itself.

@@ -156,7 +156,7 @@ def killed_line(parts):
     killed = parts.get("killed")
     if killed is None:
         return []
-    return ["", f"A killed rank: exit {killed['exit_code']} after {killed['seconds']:.1f} s, \"{killed['line']}\""]
+    return ["", f"A killed rank: mpirun exits with {killed['exit_code']} after {killed['seconds']:.1f} s, \"{killed['line']}\""]
 
 
 WANTED = ("predict", "route", "layer", "killed", "calibrate", "vllm")

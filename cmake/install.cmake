@@ -1,4 +1,4 @@
-# `cmake --install`, and the package that find_package(metro [COMPONENTS cuda]) finds.
+# `cmake --install`, and the package that find_package(metro [COMPONENTS ep cuda]) finds.
 include(CMakePackageConfigHelpers)
 
 set(metro_config_dir ${CMAKE_INSTALL_LIBDIR}/cmake/metro)
@@ -13,7 +13,11 @@ function(metro_install export)
 endfunction()
 
 metro_install(metroTargets metro)
-# A file of its own, so that users of the CPU library alone need no CUDA toolkit.
+# Files of their own, so that users of the core alone need no oneDNN, no MPI and no CUDA toolkit.
+if(TARGET metro_ep)
+  metro_install(metroEpTargets metro_ep)
+  get_target_property(METRO_EP_NEEDS metro_ep METRO_NEEDS)
+endif()
 if(TARGET metro_cuda_nccl)
   metro_install(metroCudaTargets metro_cuda metro_cuda_nccl)
 elseif(TARGET metro_cuda)

@@ -19,10 +19,11 @@ LAYERS = [
 BESIDE = {
     "c": ["core", "io", "placement", "routing"],
     "cuda": ["core", "io", "placement", "routing"],
-    "ep": ["core", "io", "placement", "routing", "trace", "replay", "cost", "cuda"],
+    "ep": ["core", "placement", "routing", "cuda"],
+    "layer_bench": ["core", "placement", "routing", "trace", "replay", "cost", "cuda", "ep"],
 }
 # A public header belongs to the layer that has its .cpp; these have none of their name, and
-# include/metro/cuda/ is all cuda's.
+# include/metro/cuda/ is all cuda's, include/metro/ep/ all ep's.
 PUBLIC = {"error": "core", "io": "io", "convert": "io", "c": "c"}
 
 INCLUDE = re.compile(r'^\s*#\s*include\s*"([^"]+)"', re.MULTILINE)
@@ -53,8 +54,9 @@ class Checker:
         self.faults.append(f"{path.relative_to(self.root)}: {text}")
 
     def layer_of(self, path):
-        if path.is_relative_to(self.public / "cuda"):
-            return "cuda"
+        for folder in ("cuda", "ep"):
+            if path.is_relative_to(self.public / folder):
+                return folder
         if path.is_relative_to(self.public):
             if path.stem in PUBLIC:
                 return PUBLIC[path.stem]

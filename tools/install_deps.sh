@@ -12,7 +12,7 @@ for group in "${@:-build}"; do
     build) # the program and its tests
       packages+=(g++ cmake ninja-build ccache python3 libcli11-dev nlohmann-json3-dev libfmt-dev
         libjs-chart.js libgtest-dev libgmock-dev libbenchmark-dev librapidcheck-dev liblemon-dev
-        libopenblas-dev libdnnl-dev libopenmpi-dev openmpi-bin) ;;
+        libdnnl-dev libopenmpi-dev openmpi-bin) ;;
     python) # the wheel; the rest of it comes from PyPI
       packages+=(python3-dev python3-venv) ;;
     ci) # what .ci/run needs besides

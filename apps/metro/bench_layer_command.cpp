@@ -14,10 +14,10 @@
 #include <vector>
 
 #include "command.hpp"
-#include "ep/layer_bench.hpp"
-#include "ep/local_transport.hpp"
-#include "ep/matmul.hpp"
+#include "layer_bench/layer_bench.hpp"
 #include "layer_table.hpp"
+#include "metro/ep/local_transport.hpp"
+#include "metro/ep/moe_layer.hpp"
 #include "metro/error.hpp"
 #include "metro/io.hpp"
 #include "metro/model.hpp"
@@ -28,11 +28,12 @@
 #include "report/result.hpp"
 
 #if METRO_HAVE_MPI
-#include "ep/mpi_transport.hpp"
 #include "lost_rank_notice.hpp"
+#include "metro/ep/mpi_transport.hpp"
 #endif
 #if METRO_HAVE_EP_CUDA
-#include "ep/cuda/layer_bench_cuda.hpp"
+#include "layer_bench/cuda/layer_bench_cuda.hpp"
+#include "started_ranks.hpp"
 #endif
 
 namespace metro::cli {
@@ -48,7 +49,7 @@ constexpr std::array<std::string_view, 3> kTypes = {"fp32", "bf16", "fp8"};
 constexpr const char* kDefaultModel = "Qwen3-30B-A3B";
 
 struct BenchLayerOptions : CommonOptions {
-  ep::LayerBenchOptions bench{.models = {}, .dtypes = {}, .kernels = {}, .progress = {}};
+  layer_bench::LayerBenchOptions bench{.models = {}, .dtypes = {}, .kernels = {}, .progress = {}};
   std::vector<std::filesystem::path> models;  // or names; empty: kDefaultModel
   std::vector<int> gpus;
   std::vector<int> virtual_gpus;
@@ -128,9 +129,9 @@ std::vector<T> or_default(const std::vector<T>& given, const std::vector<T>& oth
 }
 
 /// The defaults of a CPU are a minute's work, those of a GPU the whole table.
-ep::LayerBenchOptions bench_options(const BenchLayerOptions& options) {
+layer_bench::LayerBenchOptions bench_options(const BenchLayerOptions& options) {
   const bool is_cpu = options.device == "cpu";
-  ep::LayerBenchOptions bench = options.bench;
+  layer_bench::LayerBenchOptions bench = options.bench;
   for (const auto& model : or_default(options.models, {kDefaultModel})) {
     bench.models.push_back(load_model(model.string(), options));
   }
@@ -155,37 +156,36 @@ ep::LayerBenchOptions bench_options(const BenchLayerOptions& options) {
 }
 
 std::vector<std::string_view> kernel_names() {
-  std::vector<std::string_view> names;
-  for (const ep::MatmulInfo& kernel : ep::matmul_kernels()) names.push_back(kernel.name);
-  return names;
+  const auto names = ep::cpu_kernels();
+  return {names.begin(), names.end()};
 }
 
 #if METRO_HAVE_MPI
-/// Ranks that see the same fault report it one after the other, so that the first one's line is
-/// the only one: mpirun ends the rest as soon as a rank has failed.
+/// Runs one rank's part. Ranks that see the same fault report it one after the other, so that the
+/// first one's line is the only one: mpirun ends the rest as soon as a rank has failed.
 template <typename Work>
-auto speak_in_turn(int rank, Work&& work) {
+auto speak_in_turn(ep::Transport& ranks, Work&& work) {
   try {
+    const LostRankNotice notice(ranks.rank(), ranks.size());
     return work();
   } catch (const Error&) {
-    std::this_thread::sleep_for(std::chrono::seconds(2) * rank);
+    std::this_thread::sleep_for(std::chrono::seconds(2) * ranks.rank());
     LostRankNotice::claim();
     throw;
   }
 }
 #endif
 
-std::optional<ep::LayerBenchResult> run_mpi(const BenchLayerOptions& options,
-                                            ep::LayerBenchOptions bench) {
+std::optional<layer_bench::LayerBenchResult> run_mpi(const BenchLayerOptions& options,
+                                                     layer_bench::LayerBenchOptions bench) {
 #if METRO_HAVE_MPI
   const std::unique_ptr<ep::Transport> transport = ep::make_mpi_transport(bench.timeout_s);
-  return speak_in_turn(transport->rank(), [&]() -> std::optional<ep::LayerBenchResult> {
-    if (transport->size() == 1) {
-      fail("--transport is mpi, but one rank was started, use mpirun -np N metro bench layer ...");
-    }
-    const LostRankNotice notice(transport->rank(), transport->size());
+  if (transport->size() == 1) {
+    fail("--transport is mpi, but one rank was started, use mpirun -np N metro bench layer ...");
+  }
+  return speak_in_turn(*transport, [&]() -> std::optional<layer_bench::LayerBenchResult> {
     if (options.gpus.empty()) bench.gpus = {transport->size()};
-    ep::LayerBenchResult result = ep::run_layer_bench_cpu(bench, *transport);
+    layer_bench::LayerBenchResult result = layer_bench::run_layer_bench_cpu(bench, *transport);
     if (transport->rank() != 0) return std::nullopt;
     return result;
   });
@@ -196,24 +196,33 @@ std::optional<ep::LayerBenchResult> run_mpi(const BenchLayerOptions& options,
 #endif
 }
 
-std::optional<ep::LayerBenchResult> run_cpu(const BenchLayerOptions& options,
-                                            const ep::LayerBenchOptions& bench) {
+std::optional<layer_bench::LayerBenchResult> run_cpu(const BenchLayerOptions& options,
+                                                     const layer_bench::LayerBenchOptions& bench) {
   const std::string transport = transport_of(options);
   if (transport == "mpi") return run_mpi(options, bench);
   // Threads that hang outlive the call, so they own what they refer to.
-  const auto shared = std::make_shared<std::pair<ep::LayerBenchOptions, ep::LayerBenchResult>>();
+  const auto shared =
+      std::make_shared<std::pair<layer_bench::LayerBenchOptions, layer_bench::LayerBenchResult>>();
   shared->first = bench;
   const int ranks = transport == "local" ? bench.gpus.front() : 1;
   ep::run_local_ranks(ranks, bench.timeout_s, [shared](ep::Transport& rank) {
-    ep::LayerBenchResult result = ep::run_layer_bench_cpu(shared->first, rank);
+    layer_bench::LayerBenchResult result = layer_bench::run_layer_bench_cpu(shared->first, rank);
     if (rank.rank() == 0) shared->second = std::move(result);
   });
   return std::move(shared->second);
 }
 
-std::optional<ep::LayerBenchResult> run_cuda(const ep::LayerBenchOptions& bench) {
+std::optional<layer_bench::LayerBenchResult> run_cuda(const layer_bench::LayerBenchOptions& bench) {
 #if METRO_HAVE_EP_CUDA
-  return ep::gpu::run_layer_bench_cuda(bench);
+#if METRO_HAVE_MPI
+  if (const std::unique_ptr<ep::Transport> ranks = started_ranks(bench.timeout_s)) {
+    return speak_in_turn(
+        *ranks, [&] { return layer_bench::cuda::run_layer_bench_cuda(bench, ranks.get()); });
+  }
+#else
+  static_cast<void>(started_ranks(bench.timeout_s));  // throws for a job of several
+#endif
+  return layer_bench::cuda::run_layer_bench_cuda(bench);
 #else
   static_cast<void>(bench);
   throw Error(ErrorCode::kDevice, "--device is cuda, but this build has no CUDA layer, use cpu");
@@ -222,7 +231,7 @@ std::optional<ep::LayerBenchResult> run_cuda(const ep::LayerBenchOptions& bench)
 
 void run(const BenchLayerOptions& options) {
   check(options);
-  ep::LayerBenchOptions bench = bench_options(options);
+  layer_bench::LayerBenchOptions bench = bench_options(options);
   std::optional<RoutingTrace> trace;
   std::vector<std::filesystem::path> inputs;
   if (!options.trace.empty()) {
@@ -245,7 +254,7 @@ void run(const BenchLayerOptions& options) {
 
 void add_bench_layer(CLI::App& bench) {
   auto options = std::make_shared<BenchLayerOptions>();
-  ep::LayerBenchOptions& values = options->bench;
+  layer_bench::LayerBenchOptions& values = options->bench;
   CLI::App* command =
       add_command(bench, "layer", "Time an expert-parallel MoE layer under every policy", *options);
   const IntRange ranks{.min = 1, .max = 1024};

@@ -14,7 +14,7 @@
 
 #include "command.hpp"
 #include "cost/calibration_fit.hpp"
-#include "ep/calibrate.hpp"
+#include "layer_bench/calibrate.hpp"
 #include "metro/error.hpp"
 #include "metro/gpu.hpp"
 #include "metro/io.hpp"
@@ -24,7 +24,8 @@
 #include "report/table.hpp"
 
 #if METRO_HAVE_EP_CUDA
-#include "ep/cuda/calibrate_cuda.hpp"
+#include "layer_bench/cuda/calibrate_cuda.hpp"
+#include "started_ranks.hpp"
 #endif
 
 namespace metro::cli {
@@ -37,7 +38,7 @@ constexpr std::array<const char*, 5> kModels = {"Qwen3-30B-A3B", "Qwen3-235B-A22
                                                 "Kimi-K2", "gpt-oss-120b"};
 
 struct CalibrateCommand : CommonOptions {
-  ep::CalibrateOptions run;
+  layer_bench::CalibrateOptions run;
   std::vector<std::string> models;
   std::vector<std::pair<int, int>> sizes;
   std::vector<std::string> dtypes;
@@ -47,13 +48,13 @@ struct CalibrateCommand : CommonOptions {
 };
 
 /// Each shape once, whichever models have it.
-std::vector<ep::ExpertShape> shapes_of(const CalibrateCommand& options) {
+std::vector<layer_bench::ExpertShape> shapes_of(const CalibrateCommand& options) {
   const bool is_cpu = options.device == "cpu";
   std::vector<std::string> models = options.models;
   if (models.empty() && options.sizes.empty()) {
     models.assign(kModels.begin(), kModels.begin() + (is_cpu ? 1 : kModels.size()));
   }
-  std::vector<ep::ExpertShape> wanted;
+  std::vector<layer_bench::ExpertShape> wanted;
   for (const std::string& name : models) {
     const ModelConfig& model = *find_model(name);
     wanted.push_back({name, model.hidden, model.expert_intermediate, DataType::kBf16});
@@ -64,11 +65,11 @@ std::vector<ep::ExpertShape> shapes_of(const CalibrateCommand& options) {
   std::vector<std::string> dtypes = options.dtypes;
   if (dtypes.empty())
     dtypes = is_cpu ? std::vector<std::string>{"fp32"} : std::vector<std::string>{"bf16", "fp8"};
-  std::vector<ep::ExpertShape> shapes;
-  for (ep::ExpertShape shape : wanted) {
+  std::vector<layer_bench::ExpertShape> shapes;
+  for (layer_bench::ExpertShape shape : wanted) {
     for (const std::string& dtype : dtypes) {
       shape.weights = *find_data_type(dtype);
-      const bool is_known = std::ranges::any_of(shapes, [&](const ep::ExpertShape& known) {
+      const bool is_known = std::ranges::any_of(shapes, [&](const layer_bench::ExpertShape& known) {
         return known.hidden == shape.hidden && known.intermediate == shape.intermediate &&
                known.weights == shape.weights;
       });
@@ -99,11 +100,11 @@ void check(const CalibrateCommand& options) {
   }
 }
 
-std::optional<ep::CalibrationRun> measure(const CalibrateCommand& options,
-                                          const ep::CalibrateOptions& run) {
-  if (options.device == "cpu") return ep::calibrate_cpu(run);
+std::optional<layer_bench::CalibrationRun> measure(const CalibrateCommand& options,
+                                                   const layer_bench::CalibrateOptions& run) {
+  if (options.device == "cpu") return layer_bench::calibrate_cpu(run);
 #if METRO_HAVE_EP_CUDA
-  return ep::gpu::calibrate_cuda(run);
+  return layer_bench::cuda::calibrate_cuda(run, started_ranks(run.timeout_s));
 #else
   throw Error(ErrorCode::kDevice, "--device is cuda, but this build has no CUDA layer, use cpu");
 #endif
@@ -165,13 +166,13 @@ std::string describe(const Calibration& calibration, const CalibrateCommand& opt
 
 void run(const CalibrateCommand& options) {
   check(options);
-  ep::CalibrateOptions wanted = options.run;
+  layer_bench::CalibrateOptions wanted = options.run;
   wanted.shapes = shapes_of(options);
   wanted.seed = options.seed;
   wanted.progress = [](const std::string& line) {
     std::fputs(fmt::format("metro: calibrate: {}\n", line).c_str(), stderr);
   };
-  std::optional<ep::CalibrationRun> measured = measure(options, wanted);
+  std::optional<layer_bench::CalibrationRun> measured = measure(options, wanted);
   if (!measured) return;  // rank 0 speaks for all
   Calibration& calibration = measured->calibration;
   for (const std::string& line : measured->left_out) wanted.progress("left out: " + line);

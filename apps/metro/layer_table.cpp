@@ -12,7 +12,7 @@
 namespace metro::cli {
 namespace {
 
-using ep::LayerBenchRow;
+using layer_bench::LayerBenchRow;
 
 nlohmann::ordered_json row_json(const LayerBenchRow& row) {
   nlohmann::ordered_json stages;
@@ -39,7 +39,7 @@ nlohmann::ordered_json row_json(const LayerBenchRow& row) {
           {"exposed_routing_us", row.exposed_routing_us}};
 }
 
-bool is_emulated(const ep::LayerBenchResult& result) {
+bool is_emulated(const layer_bench::LayerBenchResult& result) {
   return !result.rows.empty() && result.rows.front().evidence == "emulated";
 }
 
@@ -51,7 +51,7 @@ double stage(const LayerBenchRow& row, std::string_view name) {
   for (const auto& [stage_name, us] : row.stage_us) {
     if (stage_name == name) return us;
   }
-  return ep::kNotMeasured;
+  return layer_bench::kNotMeasured;
 }
 
 /// Rows that stand under one heading.
@@ -69,12 +69,12 @@ double layer_us_of(const std::vector<LayerBenchRow>& rows, const LayerBenchRow& 
       return row.layer_us;
     }
   }
-  return ep::kNotMeasured;
+  return layer_bench::kNotMeasured;
 }
 
 std::vector<std::string> cells(const LayerBenchRow& row, const std::vector<LayerBenchRow>& rows) {
-  const double none = layer_us_of(rows, row, ep::kNoReplication);
-  const double sharded = layer_us_of(rows, row, ep::kTensorSharded);
+  const double none = layer_us_of(rows, row, layer_bench::kNoReplication);
+  const double sharded = layer_us_of(rows, row, layer_bench::kTensorSharded);
   return {row.policy,
           fmt::format("{}", row.tokens_per_gpu),
           fmt::format("{:g}", row.replication),
@@ -91,8 +91,8 @@ std::vector<std::string> cells(const LayerBenchRow& row, const std::vector<Layer
 
 }  // namespace
 
-nlohmann::ordered_json layer_result(const ep::LayerBenchOptions& options,
-                                    const ep::LayerBenchResult& result,
+nlohmann::ordered_json layer_result(const layer_bench::LayerBenchOptions& options,
+                                    const layer_bench::LayerBenchResult& result,
                                     const std::vector<std::filesystem::path>& inputs) {
   const auto evidence =
       is_emulated(result) ? report::Evidence::kEmulated : report::Evidence::kMeasured;
@@ -110,7 +110,7 @@ nlohmann::ordered_json layer_result(const ep::LayerBenchOptions& options,
   return json;
 }
 
-std::string layer_table(const ep::LayerBenchResult& result) {
+std::string layer_table(const layer_bench::LayerBenchResult& result) {
   std::string text = fmt::format(
       "One MoE layer on {}, {} ranks; {}. Times in us, of the slowest rank.\n"
       "A copy reaches {} GB/s here. none: no replication. moe-tp: every expert split over all.\n",

@@ -6,17 +6,17 @@
 #include <string>
 #include <vector>
 
-#include "ep/layer_bench.hpp"
+#include "layer_bench/layer_bench.hpp"
 
 namespace metro::cli {
 
 /// The result of `metro bench layer`: the envelope, and one row a policy and point. Figures that
 /// were not measured are null.
-nlohmann::ordered_json layer_result(const ep::LayerBenchOptions& options,
-                                    const ep::LayerBenchResult& result,
+nlohmann::ordered_json layer_result(const layer_bench::LayerBenchOptions& options,
+                                    const layer_bench::LayerBenchResult& result,
                                     const std::vector<std::filesystem::path>& inputs);
 
 /// For people: a table for each model, kernel and number of GPUs, one line a row.
-std::string layer_table(const ep::LayerBenchResult& result);
+std::string layer_table(const layer_bench::LayerBenchResult& result);
 
 }  // namespace metro::cli

@@ -4,7 +4,7 @@
 #include <cstdlib>
 #include <mutex>
 
-#include "replay/parallel.hpp"
+#include "core/parallel.hpp"
 
 #if METRO_HAVE_MPI
 #include <mpi.h>

@@ -7,9 +7,9 @@
 #include <vector>
 
 #include "calibration_lookup.hpp"
-#include "ep/bench_errors.hpp"
-#include "ep/bench_prediction.hpp"
 #include "io/layer_result.hpp"
+#include "layer_bench/bench_errors.hpp"
+#include "layer_bench/bench_prediction.hpp"
 #include "metro/error.hpp"
 #include "metro/gpu.hpp"
 #include "metro/io.hpp"
@@ -21,9 +21,9 @@ namespace metro::cli {
 namespace {
 
 using Json = nlohmann::ordered_json;
-using ep::LayerChange;
-using ep::LayerComparison;
-using ep::LayerPrediction;
+using layer_bench::LayerChange;
+using layer_bench::LayerComparison;
+using layer_bench::LayerPrediction;
 
 constexpr double kGoalPoints = 2;
 
@@ -35,9 +35,9 @@ Json summary_json(const cost::ErrorSummary& summary) {
 }
 
 Json changes_json(const std::vector<LayerChange>& changes) {
-  Json json = summary_json(ep::change_errors(changes));
+  Json json = summary_json(layer_bench::change_errors(changes));
   json["changes"] = changes.size();
-  json["within_2_points"] = ep::share_within(changes, kGoalPoints);
+  json["within_2_points"] = layer_bench::share_within(changes, kGoalPoints);
   return json;
 }
 
@@ -55,7 +55,7 @@ Json to_json(const LayerPrediction& prediction, const LayerComparison& compariso
   result["experts"] = summary_json(comparison.experts);
   result["layer"] = summary_json(comparison.layer);
   result["by"] = Json::array();
-  for (const ep::LayerErrors& of : comparison.by) {
+  for (const layer_bench::LayerErrors& of : comparison.by) {
     result["by"].push_back({{"model", of.model},
                             {"dtype", of.dtype},
                             {"experts_are", of.sharded ? "tensor-sharded" : "whole"},
@@ -66,11 +66,11 @@ Json to_json(const LayerPrediction& prediction, const LayerComparison& compariso
   result["change_points"] = {{"vs_none", changes_json(comparison.vs_none)},
                              {"vs_even", changes_json(comparison.vs_even)}};
   result["skipped"] = Json::array();
-  for (const ep::SkippedRow& skipped : prediction.skipped) {
+  for (const layer_bench::SkippedRow& skipped : prediction.skipped) {
     result["skipped"].push_back({{"row", skipped.row}, {"why", skipped.why}});
   }
   result["rows"] = Json::array();
-  for (const ep::PredictedLayer& predicted : prediction.rows) {
+  for (const layer_bench::PredictedLayer& predicted : prediction.rows) {
     const LayerTiming& row = *predicted.row;
     result["rows"].push_back({{"model", row.model},
                               {"dtype", data_type_name(row.dtype)},
@@ -91,12 +91,12 @@ Json to_json(const LayerPrediction& prediction, const LayerComparison& compariso
 std::string percent(double value) { return fmt::format("{:.1f}", value); }
 
 std::string changes_line(const char* name, const std::vector<LayerChange>& changes) {
-  const cost::ErrorSummary errors = ep::change_errors(changes);
+  const cost::ErrorSummary errors = layer_bench::change_errors(changes);
   return fmt::format(
       "Change against {}: {} rows, off by {:.1f} points on average (90th percentile {:.1f}, bias "
       "{:+.1f}), {:.0f} % within {:g} points.\n",
       name, changes.size(), errors.mape, errors.p90, errors.bias,
-      100 * ep::share_within(changes, kGoalPoints), kGoalPoints);
+      100 * layer_bench::share_within(changes, kGoalPoints), kGoalPoints);
 }
 
 std::string to_table(const LayerPrediction& prediction, const LayerComparison& comparison,
@@ -104,7 +104,7 @@ std::string to_table(const LayerPrediction& prediction, const LayerComparison& c
   report::Table table({"model", "dtype", "experts", "rows", "expert time: error %", "bias", "p90",
                        "layer: error %", "bias", "p90"},
                       3);
-  for (const ep::LayerErrors& of : comparison.by) {
+  for (const layer_bench::LayerErrors& of : comparison.by) {
     table.add_row({of.model, of.dtype, of.sharded ? "tensor-sharded" : "whole",
                    fmt::format("{}", of.rows), percent(of.experts.mape), percent(of.experts.bias),
                    percent(of.experts.p90), percent(of.layer.mape), percent(of.layer.bias),
@@ -117,7 +117,7 @@ std::string to_table(const LayerPrediction& prediction, const LayerComparison& c
   std::string text = fmt::format("One MoE layer on {}, predicted and measured.\n\n", gpu.name) +
                      table.text() + "\n" + changes_line("no replication", comparison.vs_none) +
                      changes_line("even", comparison.vs_even);
-  for (const ep::SkippedRow& skipped : prediction.skipped) {
+  for (const layer_bench::SkippedRow& skipped : prediction.skipped) {
     text += fmt::format("Row {} is left out: {}.\n", skipped.row, skipped.why);
   }
   return text;
@@ -125,7 +125,7 @@ std::string to_table(const LayerPrediction& prediction, const LayerComparison& c
 
 const GpuSpec& gpu_of(const LayerTimings& timings, const ValidateLayers& options) {
   const GpuSpec* gpu =
-      options.gpu.empty() ? ep::gpu_of_device(timings.device) : find_gpu(options.gpu);
+      options.gpu.empty() ? layer_bench::gpu_of_device(timings.device) : find_gpu(options.gpu);
   if (gpu != nullptr) return *gpu;
   throw Error(ErrorCode::kInput,
               fmt::format("{}: device is '{}', must name a known GPU, or use --gpu",
@@ -143,9 +143,9 @@ void validate_layers(const ValidateLayers& options) {
     inputs.push_back(find_calibration(options.calibration, gpu.name));
     calibration = io::read_calibration(inputs.back());
   }
-  const LayerPrediction prediction = ep::predict_layers(timings, options.bench.string(), gpu,
-                                                        calibration ? &*calibration : nullptr);
-  const LayerComparison comparison = ep::compare_layers(prediction);
+  const LayerPrediction prediction = layer_bench::predict_layers(
+      timings, options.bench.string(), gpu, calibration ? &*calibration : nullptr);
+  const LayerComparison comparison = layer_bench::compare_layers(prediction);
   if (!options.json) {
     print(to_table(prediction, comparison, gpu));
     return;

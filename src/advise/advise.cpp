@@ -8,8 +8,8 @@
 
 #include "advise/choice.hpp"
 #include "advise/reasons.hpp"
+#include "core/parallel.hpp"
 #include "metro/error.hpp"
-#include "replay/parallel.hpp"
 
 namespace metro {
 namespace {

@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "ep/expert_stage.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <utility>
 
-#include "replay/parallel.hpp"
+#include "core/parallel.hpp"
+#include "ep/check_weights.hpp"
 
 namespace metro::ep {
 
@@ -14,12 +17,13 @@ ExpertStage::ExpertStage(const LayerShape& shape, std::string_view kernel, int n
 }
 
 void ExpertStage::set_slots(std::span<const std::int32_t> slot_to_expert,
-                            const std::vector<bool>& is_local, WeightSource& source) {
+                            const std::vector<bool>& is_local, int width, WeightSource& source) {
   weights_.assign(slot_to_expert.size(), nullptr);
   for (std::size_t slot = 0; slot < weights_.size(); ++slot) {
-    if (is_local[slot]) {
-      weights_[slot] = &source.weights(static_cast<int>(slot), slot_to_expert[slot]);
-    }
+    if (!is_local[slot]) continue;
+    const ExpertWeights& weights = source.weights(static_cast<int>(slot), slot_to_expert[slot]);
+    check_expert(fmt::format("weights of slot {}", slot), weights, shape_, width);
+    weights_[slot] = &weights;
   }
   counts_.assign(weights_.size(), 0);
 }

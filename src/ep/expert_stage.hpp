@@ -8,9 +8,10 @@
 #include <string_view>
 #include <vector>
 
-#include "ep/expert_weights.hpp"
 #include "ep/matmul.hpp"
 #include "ep/swiglu.hpp"
+#include "metro/ep/layer_config.hpp"
+#include "metro/ep/weights.hpp"
 
 namespace metro::ep {
 
@@ -28,9 +29,10 @@ class ExpertStage {
   ExpertStage(const LayerShape& shape, std::string_view kernel, int num_threads);
 
   /// Which slots are this rank's, with their weights; again when the placement changes.
-  /// `slot_to_expert` covers all slots, `is_local` says which of them the rank holds.
+  /// `slot_to_expert` covers all slots, `is_local` says which of them the rank holds, `width` is an
+  /// expert's, or its shard's. Throws Error{kInput} for weights that do not fit.
   void set_slots(std::span<const std::int32_t> slot_to_expert, const std::vector<bool>& is_local,
-                 WeightSource& source);
+                 int width, WeightSource& source);
 
   /// Lists the rank's (token, k) by slot, in row order; ids of other ranks' slots and -1 are
   /// ignored.

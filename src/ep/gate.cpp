@@ -6,8 +6,6 @@
 #include <limits>
 #include <numeric>
 
-#include "ep/random_weights.hpp"
-
 namespace metro::ep {
 namespace {
 
@@ -105,15 +103,11 @@ void TopkChooser::weigh(std::span<const float> logits, std::span<const std::int3
   set_weights(ids, weights);
 }
 
-Gate::Gate(const LayerShape& shape, std::uint64_t weight_seed)
-    : shape_(shape), matmul_(make_matmul("", DataType::kFloat32)), chooser_(shape) {
-  const auto hidden = static_cast<std::size_t>(shape.hidden);
-  weights_.resize(static_cast<std::size_t>(shape.num_experts) * hidden);
-  const std::uint64_t key =
-      weight_key(weight_seed, static_cast<std::uint32_t>(shape.num_experts), MatrixKind::kRouter);
-  const float bound = std::sqrt(3.0F / static_cast<float>(shape.hidden));
-  for (std::size_t i = 0; i < weights_.size(); ++i) weights_[i] = bound * unit_weight(key, i);
-}
+Gate::Gate(const LayerShape& shape, std::span<const float> weights)
+    : shape_(shape),
+      weights_(weights),
+      matmul_(make_matmul("", DataType::kFloat32)),
+      chooser_(shape) {}
 
 const GateOutput& Gate::run(std::span<const float> x, int num_tokens,
                             std::span<const std::int32_t> given_ids) {

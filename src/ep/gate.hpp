@@ -6,8 +6,8 @@
 #include <span>
 #include <vector>
 
-#include "ep/layer_config.hpp"
 #include "ep/matmul.hpp"
+#include "metro/ep/layer_config.hpp"
 
 namespace metro::ep {
 
@@ -45,11 +45,11 @@ class TopkChooser {
   std::vector<std::int32_t> order_;
 };
 
-/// The gate of a layer: fp32 logits, then top-k. Its weights are random, by seed, fp32 whatever the
-/// experts have, and equal on all ranks.
+/// The gate of a layer: fp32 logits, then top-k.
 class Gate {
  public:
-  Gate(const LayerShape& shape, std::uint64_t weight_seed);
+  /// `weights` is [num_experts][hidden], and outlives the gate.
+  Gate(const LayerShape& shape, std::span<const float> weights);
 
   /// `x` is [num_tokens][hidden]. Where `given_ids` is not empty the gate only weighs those.
   /// The reference stays valid until the next call.
@@ -58,7 +58,7 @@ class Gate {
 
  private:
   LayerShape shape_;
-  std::vector<float> weights_;  // [experts][hidden]
+  std::span<const float> weights_;  // [experts][hidden]
   std::unique_ptr<Matmul> matmul_;
   TopkChooser chooser_;
   std::vector<float> logits_;  // [tokens][experts]

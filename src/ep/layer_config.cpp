@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "ep/layer_config.hpp"
+#include "metro/ep/layer_config.hpp"
 
 #include <fmt/format.h>
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "ep/local_transport.hpp"
+#include "metro/ep/local_transport.hpp"
 
 #include <fmt/format.h>
 

@@ -4,9 +4,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
+#include <iterator>
 #include <string>
 
 #include "ep/matmul_kernels.hpp"
+#include "metro/ep/moe_layer.hpp"
 #include "metro/error.hpp"
 
 namespace metro::ep {
@@ -15,19 +18,24 @@ namespace {
 bool all_types(DataType type) { return type != DataType::kFp4; }
 
 constexpr MatmulInfo kKernels[] = {
-#if METRO_HAVE_OPENBLAS
-    {"openblas", "OpenBLAS, sgemm or sgemv; bf16 and fp8 widened panel by panel", all_types,
-     make_openblas},
-#endif
 #if METRO_HAVE_ONEDNN
-    {"onednn", "oneDNN's matmul; bf16 where the CPU has it", onednn_supports, make_onednn},
+    {"onednn", "oneDNN's matmul; bf16 where the CPU has it, no fp8", onednn_supports, make_onednn},
 #endif
-    {"plain", "loops, for machines without these libraries", all_types, make_plain},
+    {"plain", "loops, for every type and machine", all_types, make_plain},
 };
 
 }  // namespace
 
 std::span<const MatmulInfo> matmul_kernels() { return kKernels; }
+
+std::span<const std::string_view> cpu_kernels() {
+  static const auto names = [] {
+    std::array<std::string_view, std::size(kKernels)> all;
+    std::ranges::transform(kKernels, all.begin(), &MatmulInfo::name);
+    return all;
+  }();
+  return names;
+}
 
 const MatmulInfo* find_matmul(std::string_view name) {
   const auto* const found = std::ranges::find(kKernels, name, &MatmulInfo::name);

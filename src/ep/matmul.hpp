@@ -5,7 +5,7 @@
 #include <span>
 #include <string_view>
 
-#include "ep/weight_matrix.hpp"
+#include "metro/ep/weights.hpp"
 
 namespace metro::ep {
 

@@ -9,7 +9,6 @@
 namespace metro::ep {
 
 std::unique_ptr<Matmul> make_plain();
-std::unique_ptr<Matmul> make_openblas();
 std::unique_ptr<Matmul> make_onednn();
 bool onednn_supports(DataType type);
 

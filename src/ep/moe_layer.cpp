@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "ep/moe_layer.hpp"
+#include "metro/ep/moe_layer.hpp"
 
 #include <fmt/format.h>
 
@@ -7,6 +7,8 @@
 #include <array>
 #include <numeric>
 
+#include "ep/check_weights.hpp"
+#include "ep/moe_layer_impl.hpp"
 #include "metro/error.hpp"
 
 namespace metro::ep {
@@ -30,36 +32,34 @@ LayerShape checked(LayerShape shape) {
 
 }  // namespace
 
-MoeLayer::MoeLayer(const LayerShape& shape, const LayerPlacement& placement,
-                   const LayerOptions& options, const CpuOptions& cpu, WeightSource& weights,
-                   Transport& transport)
+MoeLayer::Impl::Impl(const LayerShape& shape, const LayerPlacement& placement,
+                     const LayerOptions& options, const CpuOptions& cpu, const DenseWeights& dense,
+                     WeightSource& experts, Transport& transport)
     : shape_(checked(shape)),
       options_(options),
-      weights_(weights),
+      weights_(experts),
+      shared_(dense.shared),
       transport_(transport),
-      gate_(shape, options.weight_seed),
+      gate_(shape, dense.gate),
       experts_(shape, cpu.kernel, cpu.threads),
       targets_({}, transport.size()),
       exchange_(shape.hidden, shape.topk, transport),
       tokens_(static_cast<std::size_t>(transport.size())),
       valid_(tokens_.size()),
       first_(tokens_.size() + 1) {
-  if (shape.shared_intermediate > 0) {
-    // Its stream of random weights stands after those of the gate.
-    shared_ = std::make_unique<RandomExpert>(
-        shape.weights, shape.hidden, shape.shared_intermediate, Shard{0, shape.shared_intermediate},
-        options.weight_seed, static_cast<std::uint32_t>(shape.num_experts) + 1);
-    shared_matmul_ = make_matmul(cpu.kernel, shape.weights);
-  }
+  check_dense(dense, shape);
+  if (shape.shared_intermediate > 0) shared_matmul_ = make_matmul(cpu.kernel, shape.weights);
   set_placement(placement);
 }
 
-void MoeLayer::set_placement(const LayerPlacement& placement) {
+void MoeLayer::Impl::set_placement(const LayerPlacement& placement) {
   const auto num_experts = static_cast<std::size_t>(shape_.num_experts);
   if (options_.sharding == ExpertSharding::kTensorSharded) {
     std::vector<std::int32_t> experts(num_experts);
     std::iota(experts.begin(), experts.end(), 0);
-    experts_.set_slots(experts, std::vector<bool>(num_experts, true), weights_);
+    experts_.set_slots(experts, std::vector<bool>(num_experts, true),
+                       shard_of(shape_.intermediate, transport_.rank(), transport_.size()).width(),
+                       weights_);
     targets_ = TokenTargets({}, transport_.size());
     num_slots_ = shape_.num_experts;
     return;
@@ -71,20 +71,20 @@ void MoeLayer::set_placement(const LayerPlacement& placement) {
   for (const std::int32_t gpu : placement.replica_to_gpu) {
     is_local.push_back(gpu == transport_.rank());
   }
-  experts_.set_slots(placement.replica_to_expert, is_local, weights_);
+  experts_.set_slots(placement.replica_to_expert, is_local, shape_.intermediate, weights_);
   targets_ = TokenTargets(placement.replica_to_gpu, transport_.size());
   num_slots_ = placement.num_replicas();
   placement_ = placement;
   set_policy(options_.policy);
 }
 
-void MoeLayer::set_policy(std::string_view policy) {
+void MoeLayer::Impl::set_policy(std::string_view policy) {
   options_.policy = policy;
   if (options_.sharding == ExpertSharding::kTensorSharded) return;
   chooser_.emplace(placement_, policy, options_.route);
 }
 
-LayerRun MoeLayer::forward(const TokenBatch& batch, std::span<float> out) {
+LayerRun MoeLayer::Impl::forward(const TokenBatch& batch, std::span<float> out) {
   const std::size_t size =
       static_cast<std::size_t>(batch.num_tokens) * static_cast<std::size_t>(shape_.hidden);
   check_size("x", batch.x.size(), size);
@@ -103,7 +103,7 @@ LayerRun MoeLayer::forward(const TokenBatch& batch, std::span<float> out) {
           .weight_bytes = experts_.weight_bytes()};
 }
 
-void MoeLayer::share_counts(const TokenBatch& batch) {
+void MoeLayer::Impl::share_counts(const TokenBatch& batch) {
   const int valid = batch.num_valid < 0 ? batch.num_tokens : batch.num_valid;
   const std::array<int, 2> own = {batch.num_tokens, std::min(valid, batch.num_tokens)};
   std::vector<std::array<int, 2>> all(num_ranks());
@@ -117,7 +117,7 @@ void MoeLayer::share_counts(const TokenBatch& batch) {
   clock_.lap(Stage::kDispatch);
 }
 
-void MoeLayer::run_gate(std::span<const float> x, int num_tokens, const TokenBatch& batch) {
+void MoeLayer::Impl::run_gate(std::span<const float> x, int num_tokens, const TokenBatch& batch) {
   const auto topk = static_cast<std::size_t>(shape_.topk);
   const std::size_t size = static_cast<std::size_t>(num_tokens) * topk;
   if (!batch.expert_ids.empty()) check_size("expert_ids", batch.expert_ids.size(), size);
@@ -138,7 +138,7 @@ void MoeLayer::run_gate(std::span<const float> x, int num_tokens, const TokenBat
   clock_.lap(Stage::kGate);
 }
 
-void MoeLayer::forward_all_gather(const TokenBatch& batch, std::span<float> out) {
+void MoeLayer::Impl::forward_all_gather(const TokenBatch& batch, std::span<float> out) {
   const auto hidden = static_cast<std::size_t>(shape_.hidden);
   const int total = first_.back();
   std::vector<std::size_t> counts(num_ranks());
@@ -170,7 +170,7 @@ void MoeLayer::forward_all_gather(const TokenBatch& batch, std::span<float> out)
 }
 
 /// Sends each rank the rows of its tokens that were served here. All ranks know who served what.
-void MoeLayer::combine_all_to_all(std::span<float> out) {
+void MoeLayer::Impl::combine_all_to_all(std::span<float> out) {
   const auto hidden = static_cast<std::size_t>(shape_.hidden);
   const int rank = transport_.rank();
   targets_.compute(replica_ids_, first_.back());
@@ -196,7 +196,7 @@ void MoeLayer::combine_all_to_all(std::span<float> out) {
   add_returned(returned_, own, out);
 }
 
-void MoeLayer::forward_all_to_all(const TokenBatch& batch, std::span<float> out) {
+void MoeLayer::Impl::forward_all_to_all(const TokenBatch& batch, std::span<float> out) {
   run_gate(batch.x, batch.num_tokens, batch);
   const TopkView own{expert_ids_, batch.num_tokens, shape_.topk};
   if (batch.replica_ids) {
@@ -220,8 +220,9 @@ void MoeLayer::forward_all_to_all(const TokenBatch& batch, std::span<float> out)
 }
 
 /// Leaves what this rank adds to each row in `partial_`.
-void MoeLayer::run_experts(std::span<const float> x, std::span<const std::int32_t> replica_ids,
-                           std::span<const float> weights) {
+void MoeLayer::Impl::run_experts(std::span<const float> x,
+                                 std::span<const std::int32_t> replica_ids,
+                                 std::span<const float> weights) {
   experts_.permute(replica_ids, static_cast<int>(replica_ids.size()) / shape_.topk);
   clock_.lap(Stage::kPermute);
   experts_.run(x);
@@ -231,7 +232,8 @@ void MoeLayer::run_experts(std::span<const float> x, std::span<const std::int32_
 }
 
 /// Adds up in rank order what came back for the rows from `first_row`, this rank's tokens.
-void MoeLayer::add_returned(std::span<const float> returned, int first_row, std::span<float> out) {
+void MoeLayer::Impl::add_returned(std::span<const float> returned, int first_row,
+                                  std::span<float> out) {
   const auto hidden = static_cast<std::size_t>(shape_.hidden);
   const int end = first_row + static_cast<int>(out.size() / hidden);
   std::ranges::fill(out, 0.0F);
@@ -245,7 +247,7 @@ void MoeLayer::add_returned(std::span<const float> returned, int first_row, std:
   }
 }
 
-void MoeLayer::take_replicas(std::span<const std::int32_t> given) {
+void MoeLayer::Impl::take_replicas(std::span<const std::int32_t> given) {
   check_size("replica_ids", given.size(), replica_ids_.size());
   for (std::size_t i = 0; i < given.size(); ++i) {
     if (given[i] < kMasked || given[i] >= num_slots_) {
@@ -256,16 +258,31 @@ void MoeLayer::take_replicas(std::span<const std::int32_t> given) {
   std::ranges::copy(given, replica_ids_.begin());
 }
 
-void MoeLayer::add_shared(const TokenBatch& batch, std::span<float> out) {
+void MoeLayer::Impl::add_shared(const TokenBatch& batch, std::span<float> out) {
   const int valid = valid_[static_cast<std::size_t>(transport_.rank())];
-  if (!shared_ || valid == 0) return;
+  if (!shared_matmul_ || valid == 0) return;
   const std::size_t size =
       static_cast<std::size_t>(valid) * static_cast<std::size_t>(shape_.hidden);
   shared_out_.resize(size);
-  run_mlp(*shared_matmul_, shared_->view(), batch.x.data(), static_cast<std::size_t>(valid),
-          shared_mlp_, shared_out_.data());
+  run_mlp(*shared_matmul_, shared_, batch.x.data(), static_cast<std::size_t>(valid), shared_mlp_,
+          shared_out_.data());
   for (std::size_t i = 0; i < size; ++i) out[i] += shared_out_[i];
   clock_.lap(Stage::kShared);
 }
+
+MoeLayer::MoeLayer(const LayerShape& shape, const LayerPlacement& placement,
+                   const LayerOptions& options, const CpuOptions& cpu, const DenseWeights& dense,
+                   WeightSource& experts, Transport& transport)
+    : impl_(std::make_unique<Impl>(shape, placement, options, cpu, dense, experts, transport)) {}
+MoeLayer::~MoeLayer() = default;
+MoeLayer::MoeLayer(MoeLayer&&) noexcept = default;
+MoeLayer& MoeLayer::operator=(MoeLayer&&) noexcept = default;
+
+void MoeLayer::set_placement(const LayerPlacement& placement) { impl_->set_placement(placement); }
+void MoeLayer::set_policy(std::string_view policy) { impl_->set_policy(policy); }
+LayerRun MoeLayer::forward(const TokenBatch& batch, std::span<float> out) {
+  return impl_->forward(batch, out);
+}
+std::span<const std::int32_t> MoeLayer::replica_ids() const noexcept { return impl_->replica_ids_; }
 
 }  // namespace metro::ep

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "ep/mpi_transport.hpp"
+#include "metro/ep/mpi_transport.hpp"
 
 #include <fmt/format.h>
 #include <mpi.h>
@@ -180,6 +180,8 @@ class MpiTransport final : public Transport {
 };
 
 }  // namespace
+
+bool has_mpi() noexcept { return true; }
 
 std::unique_ptr<Transport> make_mpi_transport(double timeout_s) {
   return std::make_unique<MpiTransport>(timeout_s);

@@ -6,8 +6,8 @@
 #include <string_view>
 #include <vector>
 
-#include "ep/layer_config.hpp"
-#include "ep/transport.hpp"
+#include "metro/ep/layer_config.hpp"
+#include "metro/ep/transport.hpp"
 #include "metro/placement.hpp"
 #include "metro/router.hpp"
 #include "metro/topk.hpp"

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "ep/token_targets.hpp"
-#include "ep/transport.hpp"
+#include "metro/ep/transport.hpp"
 
 namespace metro::ep {
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "ep/transport.hpp"
+#include "metro/ep/transport.hpp"
 
 #include <algorithm>
 

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "ep/low_precision.hpp"
-#include "ep/weight_matrix.hpp"
+#include "metro/ep/weights.hpp"
 
 namespace metro::ep {
 

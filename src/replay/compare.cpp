@@ -10,11 +10,11 @@
 #include <string_view>
 #include <utility>
 
+#include "core/parallel.hpp"
 #include "metro/error.hpp"
 #include "metro/placer.hpp"
 #include "metro/router.hpp"
 #include "replay/layer_replay.hpp"
-#include "replay/parallel.hpp"
 
 namespace metro {
 namespace {

@@ -3,8 +3,8 @@
 
 #include <fmt/format.h>
 
+#include "core/parallel.hpp"
 #include "metro/error.hpp"
-#include "replay/parallel.hpp"
 #include "sim/routing_pool.hpp"
 
 namespace metro::reproduction {

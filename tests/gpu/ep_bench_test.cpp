@@ -7,10 +7,10 @@
 #include <map>
 #include <string>
 
-#include "ep/cuda/layer_bench_cuda.hpp"
 #include "gpu/device_test.hpp"
+#include "layer_bench/cuda/layer_bench_cuda.hpp"
 
-namespace metro::ep::gpu {
+namespace metro::layer_bench::cuda {
 namespace {
 
 ModelConfig tiny_model() {
@@ -77,16 +77,16 @@ TEST_F(EpBench, MeasuresTheRanksThatItHas) {
   LayerBenchOptions options = tiny_bench(visible);
   if (visible == 1) options.replication = {1.0};  // one GPU has no room for second copies
   check(options, "measured");
-  options.dispatch = Dispatch::kAllToAll;
-  options.sharding = ExpertSharding::kExpertParallel;
+  options.dispatch = ep::Dispatch::kAllToAll;
+  options.sharding = ep::ExpertSharding::kExpertParallel;
   EXPECT_NO_THROW(run_layer_bench_cuda(options));
 }
 
 TEST_F(EpBench, RefusesAllToAllForVirtualRanks) {
   LayerBenchOptions options = tiny_bench(4);
-  options.dispatch = Dispatch::kAllToAll;
+  options.dispatch = ep::Dispatch::kAllToAll;
   EXPECT_THROW(run_layer_bench_cuda(options), Error);
 }
 
 }  // namespace
-}  // namespace metro::ep::gpu
+}  // namespace metro::layer_bench::cuda

@@ -3,10 +3,10 @@
 #include <gtest/gtest.h>
 
 #include "cost/calibration_fit.hpp"
-#include "ep/cuda/calibrate_cuda.hpp"
 #include "gpu/device_test.hpp"
+#include "layer_bench/cuda/calibrate_cuda.hpp"
 
-namespace metro::ep::gpu {
+namespace metro::layer_bench::cuda {
 namespace {
 
 class EpCalibrate : public test::DeviceTest {};
@@ -36,4 +36,4 @@ TEST_F(EpCalibrate, MeasuresEveryPartInPositiveTime) {
 }
 
 }  // namespace
-}  // namespace metro::ep::gpu
+}  // namespace metro::layer_bench::cuda

@@ -10,7 +10,7 @@
 #include "ep/cuda/expert_stage.hpp"
 #include "ep/low_precision.hpp"
 
-namespace metro::ep::gpu {
+namespace metro::ep::cuda {
 namespace {
 
 using test::DeviceVector;
@@ -250,4 +250,4 @@ TEST_F(ExpertStageTest, KeepsATokenThatIsNoNumberToItself) {
 TEST_F(ExpertStageTest, WritesZerosWhereNothingIsServed) { check({.masked = 1.0}, 9); }
 
 }  // namespace
-}  // namespace metro::ep::gpu
+}  // namespace metro::ep::cuda

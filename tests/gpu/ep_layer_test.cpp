@@ -15,7 +15,7 @@
 #include "metro/router.hpp"
 #include "support/random_instance.hpp"
 
-namespace metro::ep::gpu {
+namespace metro::ep::cuda {
 namespace {
 
 using test::at;
@@ -62,7 +62,7 @@ class EpLayer : public test::DeviceTest {
     loopback.run([&](DeviceTransport& transport) {
       const int rank = transport.rank();
       const Stream stream;
-      const RandomGpuExperts weights(
+      const layer_bench::cuda::RandomGpuExperts weights(
           shape, sharded ? expert_slice(shape, rank, ranks) : whole_expert(shape), experts,
           test::ReferenceLayer::kSeed);
       CudaLayer layer(shape, options, {.max_tokens = kMaxTokens}, placement, transport);
@@ -184,7 +184,7 @@ TEST_F(EpLayer, RoutesAsTheCpuDoes) {
   test::ReferenceLayer reference(kShape);
   Rng rng(8);
   const test::LayerBatch batch(reference, kShape, kMaxTokens, uneven_counts(4), rng);
-  const RandomGpuExperts weights(kShape, whole_expert(kShape), all_ids(16), 0);
+  const layer_bench::cuda::RandomGpuExperts weights(kShape, whole_expert(kShape), all_ids(16), 0);
   test::Loopback loopback(4);
   std::vector<std::vector<std::int32_t>> got(4);
   std::vector<std::vector<std::int32_t>> expected(4);
@@ -252,4 +252,4 @@ TEST_F(EpLayer, RefusesWhatItCannotDo) {
 }
 
 }  // namespace
-}  // namespace metro::ep::gpu
+}  // namespace metro::ep::cuda

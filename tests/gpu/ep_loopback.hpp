@@ -23,7 +23,7 @@ class Loopback {
   explicit Loopback(int num_ranks)
       : posted_(static_cast<std::size_t>(num_ranks)), barrier_(num_ranks) {}
 
-  class Rank final : public ep::gpu::DeviceTransport {
+  class Rank final : public ep::cuda::DeviceTransport {
    public:
     Rank(Loopback& hub, int rank) : hub_(hub), rank_(rank) {}
     [[nodiscard]] int rank() const noexcept override { return rank_; }
@@ -32,15 +32,15 @@ class Loopback {
     }
     [[nodiscard]] std::string_view name() const noexcept override { return "loopback"; }
 
-    void all_gather(std::span<const ep::gpu::Transfer> transfers, cudaStream_t stream) override {
+    void all_gather(std::span<const ep::cuda::Transfer> transfers, cudaStream_t stream) override {
       move(transfers, stream, 0);
     }
-    void all_to_all(std::span<const ep::gpu::Transfer> transfers, cudaStream_t stream) override {
+    void all_to_all(std::span<const ep::cuda::Transfer> transfers, cudaStream_t stream) override {
       move(transfers, stream, static_cast<std::size_t>(rank_));
     }
     void reduce_scatter(const __nv_bfloat16* send, __nv_bfloat16* receive, std::size_t count,
                         cudaStream_t stream) override {
-      const ep::gpu::Transfer own{send, nullptr, count};
+      const ep::cuda::Transfer own{send, nullptr, count};
       post({&own, 1}, stream);
       std::vector<float> sums(count);
       std::vector<std::uint16_t> block(count);
@@ -57,13 +57,13 @@ class Loopback {
     void wait(cudaStream_t stream) override { METRO_CUDA_CHECK(cudaStreamSynchronize(stream)); }
 
    private:
-    void post(std::span<const ep::gpu::Transfer> transfers, cudaStream_t stream) {
+    void post(std::span<const ep::cuda::Transfer> transfers, cudaStream_t stream) {
       wait(stream);
       hub_.posted_[static_cast<std::size_t>(rank_)] = {transfers.begin(), transfers.end()};
       hub_.barrier_.arrive_and_wait();
     }
     /// From each peer its block number `block`.
-    void move(std::span<const ep::gpu::Transfer> transfers, cudaStream_t stream,
+    void move(std::span<const ep::cuda::Transfer> transfers, cudaStream_t stream,
               std::size_t block) {
       post(transfers, stream);
       for (std::size_t peer = 0; peer < hub_.posted_.size(); ++peer) {
@@ -107,7 +107,7 @@ class Loopback {
   }
 
  private:
-  std::vector<std::vector<ep::gpu::Transfer>> posted_;  // [ranks]
+  std::vector<std::vector<ep::cuda::Transfer>> posted_;  // [ranks]
   std::barrier<> barrier_;
 };
 

@@ -14,7 +14,7 @@
 #include "gpu/ep_reference.hpp"
 #include "support/random_instance.hpp"
 
-namespace metro::ep::gpu {
+namespace metro::ep::cuda {
 namespace {
 
 using namespace std::chrono_literals;
@@ -75,7 +75,7 @@ class OneRank {
   }
 
   test::ReferenceLayer reference_;
-  RandomGpuExperts experts_;
+  layer_bench::cuda::RandomGpuExperts experts_;
   NcclTransport transport_;
   Stream stream_;
   CudaLayer layer_;
@@ -140,4 +140,4 @@ TEST_F(EpNccl, ARankThatNeverComesIsAnErrorInTime) {
 }
 
 }  // namespace
-}  // namespace metro::ep::gpu
+}  // namespace metro::ep::cuda

@@ -7,14 +7,14 @@
 #include <numeric>
 #include <vector>
 
-#include "ep/cuda/random_experts.hpp"
 #include "ep/cuda/topk_kernel.hpp"
-#include "ep/expert_weights.hpp"
 #include "ep/gate.hpp"
 #include "gpu/device_test.hpp"
 #include "gpu/ep_reference.hpp"
+#include "layer_bench/cuda/random_experts.hpp"
+#include "layer_bench/random_experts.hpp"
 
-namespace metro::ep::gpu {
+namespace metro::ep::cuda {
 namespace {
 
 using test::at;
@@ -167,13 +167,13 @@ TEST_F(EpRandomExperts, AreTheCpusBits) {
       const int rank = ranks - 1;
       const ExpertSlice slice = expert_slice(shape, rank, ranks);
       const std::vector<std::int32_t> ids{3, 1};
-      const RandomGpuExperts experts(shape, slice, ids, 5);
+      const layer_bench::cuda::RandomGpuExperts experts(shape, slice, ids, 5);
       const std::size_t value = type == DataType::kFp8 ? 1 : 2;
       const int width = slice.end - slice.begin;
       for (std::size_t i = 0; i < ids.size(); ++i) {
-        const RandomExpert cpu(type, shape.hidden, shape.intermediate,
-                               shard_of(shape.intermediate, rank, ranks), 5,
-                               static_cast<std::uint32_t>(ids[i]));
+        const layer_bench::RandomExpert cpu(type, shape.hidden, shape.intermediate,
+                                            shard_of(shape.intermediate, rank, ranks), 5,
+                                            static_cast<std::uint32_t>(ids[i]));
         std::vector<std::uint8_t> gate_up(at(2 * slice.width * shape.hidden) * value);
         std::vector<std::uint8_t> down(gate_up.size() / 2);
         METRO_CUDA_CHECK(
@@ -212,4 +212,4 @@ TEST_F(EpRandomExperts, AreTheCpusBits) {
 }
 
 }  // namespace
-}  // namespace metro::ep::gpu
+}  // namespace metro::ep::cuda

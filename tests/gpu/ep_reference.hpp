@@ -10,12 +10,12 @@
 #include "core/rng.hpp"
 #include "cuda/device_memory.hpp"
 #include "ep/cuda/layer_cuda.hpp"
-#include "ep/cuda/random_experts.hpp"
-#include "ep/expert_weights.hpp"
 #include "ep/gate.hpp"
-#include "ep/layer_config.hpp"
 #include "ep/low_precision.hpp"
-#include "ep/random_weights.hpp"
+#include "layer_bench/cuda/random_experts.hpp"
+#include "layer_bench/random_experts.hpp"
+#include "layer_bench/random_weights.hpp"
+#include "metro/ep/layer_config.hpp"
 
 namespace metro::test {
 
@@ -54,12 +54,13 @@ class ReferenceLayer {
   static constexpr std::uint64_t kSeed = 11;
 
   explicit ReferenceLayer(const ep::LayerShape& shape) : shape_(shape), chooser_(shape) {
-    using ep::MatrixKind;
+    using layer_bench::MatrixKind;
     const auto beyond = static_cast<std::uint32_t>(shape.num_experts);
     const int hidden = shape.hidden;
     const int width = shape.shared_intermediate;
     const auto make = [&](int rows, int cols, MatrixKind kind, std::vector<float>& host) {
-      device_.push_back(ep::gpu::random_matrix(rows, cols, ep::weight_key(kSeed, beyond, kind)));
+      device_.push_back(layer_bench::cuda::random_matrix(
+          rows, cols, layer_bench::weight_key(kSeed, beyond, kind)));
       host = read_bf16(device_.back().get(), at(rows) * at(cols));
       return device_.back().get();
     };
@@ -69,13 +70,13 @@ class ReferenceLayer {
       dense_.shared_down = make(hidden, width, MatrixKind::kDown, shared_down_);
     }
     for (int expert = 0; expert < shape.num_experts; ++expert) {
-      experts_.push_back(std::make_unique<ep::RandomExpert>(
+      experts_.push_back(std::make_unique<layer_bench::RandomExpert>(
           shape.weights, hidden, shape.intermediate, ep::Shard{0, shape.intermediate}, kSeed,
           static_cast<std::uint32_t>(expert)));
     }
   }
 
-  [[nodiscard]] const ep::gpu::DenseWeights& dense() const { return dense_; }
+  [[nodiscard]] const ep::cuda::DenseWeights& dense() const { return dense_; }
 
   /// The layer's output for one token.
   std::vector<double> forward(std::span<const float> x) {
@@ -133,11 +134,11 @@ class ReferenceLayer {
   ep::LayerShape shape_;
   ep::TopkChooser chooser_;
   std::vector<cuda::DeviceArray<__nv_bfloat16>> device_;
-  ep::gpu::DenseWeights dense_;
+  ep::cuda::DenseWeights dense_;
   std::vector<float> gate_;
   std::vector<float> shared_gate_up_;
   std::vector<float> shared_down_;
-  std::vector<std::unique_ptr<ep::RandomExpert>> experts_;
+  std::vector<std::unique_ptr<layer_bench::RandomExpert>> experts_;
 };
 
 /// Tokens of all ranks with what the layer is to make of them.
@@ -181,7 +182,7 @@ class RankArrays {
     METRO_CUDA_CHECK(cudaMemcpy(count_.get(), &batch.counts[at(rank)], sizeof(std::int32_t),
                                 cudaMemcpyHostToDevice));
   }
-  [[nodiscard]] ep::gpu::LayerStep step() const {
+  [[nodiscard]] ep::cuda::LayerStep step() const {
     return {.x = x_.get(), .num_tokens = count_.get(), .out = out_.get(), .forced_ids = nullptr};
   }
   [[nodiscard]] std::vector<float> read() const { return read_bf16(out_.get(), size_); }
@@ -194,10 +195,9 @@ class RankArrays {
 };
 
 /// The weights of a rank's slots under a placement, from one copy of all experts.
-inline std::vector<ep::gpu::ExpertPointers> local_pointers(const LayerPlacement& placement,
-                                                           const ep::gpu::RandomGpuExperts& experts,
-                                                           int rank) {
-  std::vector<ep::gpu::ExpertPointers> pointers;
+inline std::vector<ep::cuda::ExpertPointers> local_pointers(
+    const LayerPlacement& placement, const layer_bench::cuda::RandomGpuExperts& experts, int rank) {
+  std::vector<ep::cuda::ExpertPointers> pointers;
   for (std::size_t slot = 0; slot < placement.replica_to_gpu.size(); ++slot) {
     if (placement.replica_to_gpu[slot] == rank) {
       pointers.push_back(experts[at(placement.replica_to_expert[slot])]);

@@ -9,7 +9,7 @@
 #include "core/rng.hpp"
 #include "cost/calibration_fit.hpp"
 #include "cost/nonnegative_fit.hpp"
-#include "ep/calibrate.hpp"
+#include "layer_bench/calibrate.hpp"
 #include "metro/error.hpp"
 
 namespace metro::cost {
@@ -94,7 +94,7 @@ Calibration::ExpertTime known_points(double base, double first, double tile, dou
   Calibration::ExpertTime expert;
   expert.hidden = expert.intermediate = 16;
   expert.base_us = base;
-  expert.points = ep::calibration_points(false);
+  expert.points = layer_bench::calibration_points(false);
   const auto phi = [&](std::int32_t n) { return first + tile * ((n + 63) / 64 - 1) + row * n; };
   for (Calibration::ExpertPoint& point : expert.points) {
     point.us = base;

@@ -7,9 +7,9 @@
 #include <string>
 #include <vector>
 
-#include "ep/local_transport.hpp"
 #include "ep/replica_chooser.hpp"
 #include "ep/token_targets.hpp"
+#include "metro/ep/local_transport.hpp"
 #include "metro/router.hpp"
 #include "support/random_instance.hpp"
 

@@ -26,7 +26,7 @@ inline ep::LayerShape small_shape() {
 
 inline MoeCase small_case(int ranks, std::uint64_t seed) {
   MoeCase test{.shape = small_shape(), .seed = seed};
-  test.options.weight_seed = seed;
+  test.weight_seed = seed;
   Rng rng(seed);
   for (int r = 0; r < ranks; ++r) test.tokens.push_back(static_cast<int>(rng.below(5)));
   if (ranks > 1) test.tokens[1] = 0;
@@ -39,7 +39,7 @@ inline MoeCase small_case(int ranks, std::uint64_t seed) {
 inline double distance(const MoeCase& test, const std::vector<float>& x,
                        const std::vector<float>& out,
                        const std::vector<std::int32_t>& expert_ids = {}) {
-  const MoeReference reference(test.shape, test.options.weight_seed);
+  const MoeReference reference(test.shape, test.weight_seed);
   const auto hidden = static_cast<std::size_t>(test.shape.hidden);
   const auto topk = static_cast<std::size_t>(test.shape.topk);
   double worst = 0;

@@ -5,9 +5,9 @@
 #include <vector>
 
 #include "core/rng.hpp"
-#include "ep/expert_weights.hpp"
-#include "ep/local_transport.hpp"
-#include "ep/moe_layer.hpp"
+#include "layer_bench/random_experts.hpp"
+#include "metro/ep/local_transport.hpp"
+#include "metro/ep/moe_layer.hpp"
 #include "support/random_instance.hpp"
 
 namespace metro::test {
@@ -20,6 +20,7 @@ struct MoeCase {
   std::vector<int> valid{};   ///< [ranks]; empty: all
   std::vector<LayerPlacement> steps{};
   std::uint64_t seed = 1;
+  std::uint64_t weight_seed = 0;
   int threads = 1;
 
   [[nodiscard]] int num_ranks() const { return static_cast<int>(tokens.size()); }
@@ -52,9 +53,10 @@ inline void run_rank(const MoeCase& test, const std::vector<float>& x,
   const bool is_sharded = test.options.sharding == ExpertSharding::kTensorSharded;
   const ep::Shard shard = is_sharded ? ep::shard_of(test.shape.intermediate, rank, transport.size())
                                      : ep::Shard{0, test.shape.intermediate};
-  ep::RandomExperts weights(test.shape, shard, test.options.weight_seed);
-  ep::MoeLayer layer(test.shape, test.steps.front(), test.options, {"", test.threads}, weights,
-                     transport);
+  layer_bench::RandomExperts weights(test.shape, shard, test.weight_seed);
+  const layer_bench::RandomDense dense(test.shape, test.weight_seed);
+  ep::MoeLayer layer(test.shape, test.steps.front(), test.options, {"", test.threads}, dense.view(),
+                     weights, transport);
   const auto at = [&](int row, int width) {
     return static_cast<std::size_t>(row) * static_cast<std::size_t>(width);
   };

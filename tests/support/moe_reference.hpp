@@ -7,8 +7,8 @@
 #include <utility>
 #include <vector>
 
-#include "ep/layer_config.hpp"
-#include "ep/random_weights.hpp"
+#include "layer_bench/random_weights.hpp"
+#include "metro/ep/layer_config.hpp"
 
 namespace metro::test {
 
@@ -36,8 +36,8 @@ class MoeReference {
   [[nodiscard]] std::vector<std::pair<int, double>> choose(const std::vector<double>& x,
                                                            const std::int32_t* given) const {
     const std::vector<double> logits =
-        times(ep::MatrixKind::kRouter, static_cast<std::uint32_t>(shape_.num_experts), x, 0,
-              shape_.num_experts);
+        times(layer_bench::MatrixKind::kRouter, static_cast<std::uint32_t>(shape_.num_experts), x,
+              0, shape_.num_experts);
     const std::vector<double> scores = scores_of(logits);
     std::vector<std::pair<int, double>> chosen;
     if (given != nullptr) {
@@ -100,27 +100,28 @@ class MoeReference {
 
   [[nodiscard]] std::vector<double> mlp(const std::vector<double>& x, std::uint32_t expert,
                                         int width) const {
-    const auto gate = times(ep::MatrixKind::kGateUp, expert, x, 0, width);
-    const auto up = times(ep::MatrixKind::kGateUp, expert, x, width, width);
+    const auto gate = times(layer_bench::MatrixKind::kGateUp, expert, x, 0, width);
+    const auto up = times(layer_bench::MatrixKind::kGateUp, expert, x, width, width);
     std::vector<double> inner;
     for (std::size_t i = 0; i < gate.size(); ++i) {
       inner.push_back(gate[i] / (1 + std::exp(-gate[i])) * up[i]);
     }
-    return times(ep::MatrixKind::kDown, expert, inner, 0, shape_.hidden);
+    return times(layer_bench::MatrixKind::kDown, expert, inner, 0, shape_.hidden);
   }
 
   /// Rows [first, first + count) of a random matrix, times x.
-  [[nodiscard]] std::vector<double> times(ep::MatrixKind kind, std::uint32_t expert,
+  [[nodiscard]] std::vector<double> times(layer_bench::MatrixKind kind, std::uint32_t expert,
                                           const std::vector<double>& x, int first,
                                           int count) const {
-    const std::uint64_t key = ep::weight_key(seed_, expert, kind);
+    const std::uint64_t key = layer_bench::weight_key(seed_, expert, kind);
     const double scale = std::sqrt(3.0 / static_cast<double>(x.size()));
     std::vector<double> y;
     for (int row = first; row < first + count; ++row) {
       double sum = 0;
       for (std::size_t col = 0; col < x.size(); ++col) {
-        sum +=
-            scale * ep::unit_weight(key, static_cast<std::size_t>(row) * x.size() + col) * x[col];
+        sum += scale *
+               layer_bench::unit_weight(key, static_cast<std::size_t>(row) * x.size() + col) *
+               x[col];
       }
       y.push_back(sum);
     }

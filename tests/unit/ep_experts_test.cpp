@@ -8,10 +8,10 @@
 #include <string>
 #include <vector>
 
-#include "ep/expert_weights.hpp"
 #include "ep/gate.hpp"
 #include "ep/low_precision.hpp"
 #include "ep/matmul.hpp"
+#include "layer_bench/random_experts.hpp"
 #include "metro/error.hpp"
 #include "support/moe_ranks.hpp"
 
@@ -61,13 +61,13 @@ TEST(LowPrecision, E4m3RoundsToTheNearestOfAllItsValues) {
 TEST(RandomWeights, ShardsAreParts) {
   constexpr int kHidden = 6;
   constexpr int kWidth = 7;
-  const ep::RandomExpert whole(DataType::kFloat32, kHidden, kWidth, {0, kWidth}, 3, 5);
+  const layer_bench::RandomExpert whole(DataType::kFloat32, kHidden, kWidth, {0, kWidth}, 3, 5);
   const auto* gate_up = static_cast<const float*>(whole.view().gate_up.values);
   const auto* down = static_cast<const float*>(whole.view().down.values);
   int covered = 0;
   for (int rank = 0; rank < 3; ++rank) {
     const ep::Shard shard = ep::shard_of(kWidth, rank, 3);
-    const ep::RandomExpert part(DataType::kFloat32, kHidden, kWidth, shard, 3, 5);
+    const layer_bench::RandomExpert part(DataType::kFloat32, kHidden, kWidth, shard, 3, 5);
     const auto* part_gate_up = static_cast<const float*>(part.view().gate_up.values);
     const auto* part_down = static_cast<const float*>(part.view().down.values);
     for (int i = 0; i < shard.width(); ++i, ++covered) {
@@ -104,7 +104,7 @@ TEST(Matmul, EveryKernelMultipliesEveryType) {
       if (!kernel.supports(type)) continue;
       SCOPED_TRACE(std::string(kernel.name) + " " + std::string(data_type_name(type)));
       // Above one panel and one block of scales, and no multiple of either.
-      const ep::RandomExpert expert(type, 150, 1000, {0, 1000}, 1, 2);
+      const layer_bench::RandomExpert expert(type, 150, 1000, {0, 1000}, 1, 2);
       std::vector<float> scales;
       ep::WeightMatrix w = expert.view().gate_up;
       for (std::size_t i = 0; w.scales != nullptr && i < 16 * 2; ++i) {

@@ -10,7 +10,7 @@
 #include <string>
 #include <vector>
 
-#include "ep/mpi_transport.hpp"
+#include "metro/ep/mpi_transport.hpp"
 #include "metro/router.hpp"
 #include "support/moe_cases.hpp"
 
@@ -41,7 +41,7 @@ class EpMpi : public testing::Test {
 
     const auto rank = static_cast<std::size_t>(ranks->rank());
     const auto hidden = static_cast<std::size_t>(test.shape.hidden);
-    const MoeReference reference(test.shape, test.options.weight_seed);
+    const MoeReference reference(test.shape, test.weight_seed);
     for (int token = 0; token < test.tokens[rank]; ++token) {
       const std::size_t row =
           static_cast<std::size_t>(test.first_row(ranks->rank()) + token) * hidden;

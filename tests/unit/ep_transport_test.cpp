@@ -10,8 +10,8 @@
 #include <thread>
 #include <vector>
 
-#include "ep/local_transport.hpp"
-#include "ep/transport.hpp"
+#include "metro/ep/local_transport.hpp"
+#include "metro/ep/transport.hpp"
 #include "metro/error.hpp"
 
 namespace metro::test {

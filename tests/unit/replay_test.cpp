@@ -9,11 +9,11 @@
 #include <string>
 #include <vector>
 
+#include "core/parallel.hpp"
 #include "core/rng.hpp"
 #include "metro/batches.hpp"
 #include "metro/compare.hpp"
 #include "metro/error.hpp"
-#include "replay/parallel.hpp"
 #include "replay/synthetic_batches.hpp"
 #include "report/html.hpp"
 #include "report/table.hpp"

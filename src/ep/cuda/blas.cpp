@@ -5,7 +5,7 @@
 
 #include "metro/error.hpp"
 
-namespace metro::ep::gpu {
+namespace metro::ep::cuda {
 namespace {
 
 constexpr std::size_t kWorkspaceBytes = std::size_t{32} << 20;  // what cuBLAS asks for on Hopper
@@ -17,7 +17,7 @@ void check(cublasStatus_t status, const char* call) {
 
 }  // namespace
 
-Blas::Blas() : workspace_(cuda::make_device_array<std::byte>(kWorkspaceBytes)) {
+Blas::Blas() : workspace_(metro::cuda::make_device_array<std::byte>(kWorkspaceBytes)) {
   cublasHandle_t handle = nullptr;
   check(cublasCreate(&handle), "cublasCreate");
   handle_.reset(handle);
@@ -49,4 +49,4 @@ void Blas::multiply(const __nv_bfloat16* x, const __nv_bfloat16* weights, void* 
         "cublasGemmEx");
 }
 
-}  // namespace metro::ep::gpu
+}  // namespace metro::ep::cuda

@@ -10,7 +10,7 @@
 #include "cuda/device_memory.hpp"
 #include "ep/cuda/stream.hpp"
 
-namespace metro::ep::gpu {
+namespace metro::ep::cuda {
 
 /// cuBLAS with a workspace of its own, so that calls allocate nothing and can be captured.
 ///
@@ -31,8 +31,8 @@ class Blas {
   void multiply(const __nv_bfloat16* x, const __nv_bfloat16* weights, void* out,
                 cudaDataType_t out_type, int rows, int features, int depth, cudaStream_t stream);
 
-  cuda::DeviceArray<std::byte> workspace_;  // outlives the handle
+  metro::cuda::DeviceArray<std::byte> workspace_;  // outlives the handle
   Owned<cublasHandle_t, cublasDestroy> handle_;
 };
 
-}  // namespace metro::ep::gpu
+}  // namespace metro::ep::cuda

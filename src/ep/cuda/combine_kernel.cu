@@ -2,7 +2,7 @@
 #include "cuda/check.hpp"
 #include "ep/cuda/expert_kernels.hpp"
 
-namespace metro::ep::gpu {
+namespace metro::ep::cuda {
 namespace {
 
 constexpr int kThreads = 256;
@@ -48,4 +48,4 @@ void launch_combine(const CombineParams& params, cudaStream_t stream) {
   METRO_CUDA_CHECK(cudaGetLastError());
 }
 
-}  // namespace metro::ep::gpu
+}  // namespace metro::ep::cuda

@@ -8,7 +8,7 @@
 #include <span>
 #include <string_view>
 
-namespace metro::ep::gpu {
+namespace metro::ep::cuda {
 
 /// One array of a collective. `bytes` is what goes from one rank to another.
 struct Transfer {
@@ -50,4 +50,4 @@ class DeviceTransport {
   virtual void wait(cudaStream_t stream) = 0;
 };
 
-}  // namespace metro::ep::gpu
+}  // namespace metro::ep::cuda

@@ -6,7 +6,7 @@
 #include "cuda/check.hpp"
 #include "ep/cuda/dispatch_kernels.hpp"
 
-namespace metro::ep::gpu {
+namespace metro::ep::cuda {
 namespace {
 
 constexpr int kThreads = 256;
@@ -176,4 +176,4 @@ void launch_silu_product(const __nv_bfloat16* in, int rows, int width, __nv_bflo
   METRO_CUDA_CHECK(cudaGetLastError());
 }
 
-}  // namespace metro::ep::gpu
+}  // namespace metro::ep::cuda

@@ -8,7 +8,7 @@
 
 /// Kernels around the collectives of a layer. All pointers are on the device, rows of values are
 /// 16-byte aligned; the launchers throw Error{kDevice}.
-namespace metro::ep::gpu {
+namespace metro::ep::cuda {
 
 /// Where a slot of the layer is: its GPU, and its number among that GPU's slots.
 struct SlotPlace {
@@ -58,4 +58,4 @@ void launch_sum(const SumParams& params, cudaStream_t stream);
 void launch_silu_product(const __nv_bfloat16* in, int rows, int width, __nv_bfloat16* out,
                          cudaStream_t stream);
 
-}  // namespace metro::ep::gpu
+}  // namespace metro::ep::cuda

@@ -23,7 +23,7 @@
 #include "ep/cuda/expert_weight_ring.cuh"
 #include "metro/error.hpp"
 
-namespace metro::ep::gpu {
+namespace metro::ep::cuda {
 namespace {
 
 constexpr int kThreads = 32 * (kWarps + kFeedWarps + kSumWarps);
@@ -286,4 +286,4 @@ void launch_experts(const ExpertParams& params, const ExpertLaunch& launch, cuda
       cudaLaunchKernelEx(&config, kernel_of(launch.weights, launch.large).function, params));
 }
 
-}  // namespace metro::ep::gpu
+}  // namespace metro::ep::cuda

@@ -10,7 +10,7 @@
 #include "ep/cuda/expert_stage.hpp"
 
 /// The launchers behind ExpertStage; all throw Error{kDevice} when a launch fails.
-namespace metro::ep::gpu {
+namespace metro::ep::cuda {
 
 /// One of the two products of an expert, cut into tiles of output features, by class of tokens.
 struct ExpertProduct {
@@ -65,4 +65,4 @@ struct CombineParams {
 };
 void launch_combine(const CombineParams& params, cudaStream_t stream);
 
-}  // namespace metro::ep::gpu
+}  // namespace metro::ep::cuda

@@ -6,7 +6,7 @@
 #include "ep/cuda/expert_token_feed.cuh"
 
 /// What a warp does with a stage of weights in shared memory.
-namespace metro::ep::gpu {
+namespace metro::ep::cuda {
 
 /// Sums of one warp: 2 halves of 16 features, by tokens.
 template <int kTokenTiles>
@@ -141,4 +141,4 @@ class ScaleRow {
   int loaded_ = 0;
 };
 
-}  // namespace metro::ep::gpu
+}  // namespace metro::ep::cuda

@@ -4,7 +4,7 @@
 #include <cstdint>
 
 /// What the permutation leaves on the device for the two kernels after it.
-namespace metro::ep::gpu {
+namespace metro::ep::cuda {
 
 /// Most tokens that read a tile of weights once; an expert with more gets several groups, and so
 /// may one with fewer.
@@ -41,4 +41,4 @@ constexpr int max_groups(int max_assignments, int num_slots) noexcept {
   return full + partial;
 }
 
-}  // namespace metro::ep::gpu
+}  // namespace metro::ep::cuda

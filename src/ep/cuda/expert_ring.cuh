@@ -5,7 +5,7 @@
 
 #include "ep/cuda/expert_tiles.cuh"
 
-namespace metro::ep::gpu {
+namespace metro::ep::cuda {
 
 /// A place in a ring of slots in shared memory, which one group of warps fills and another empties;
 /// both count alike. A slot has a barrier for each side.
@@ -49,4 +49,4 @@ class RingPlace {
   unsigned turn_ = 0;
 };
 
-}  // namespace metro::ep::gpu
+}  // namespace metro::ep::cuda

@@ -4,7 +4,7 @@
 #include "ep/cuda/expert_kernels.hpp"
 
 /// Which block computes what, and in which order.
-namespace metro::ep::gpu {
+namespace metro::ep::cuda {
 
 inline constexpr int kWarps = 8;  ///< that multiply; one more brings the tokens
 
@@ -97,4 +97,4 @@ __device__ inline int weight_row(const ExpertProduct& product, const Tile& tile,
   return row < 16 ? feature : product.features + feature;
 }
 
-}  // namespace metro::ep::gpu
+}  // namespace metro::ep::cuda

@@ -6,7 +6,7 @@
 #include "ep/cuda/expert_kernels.hpp"
 #include "metro/error.hpp"
 
-namespace metro::ep::gpu {
+namespace metro::ep::cuda {
 namespace {
 
 void require(bool good, const char* what, int value, const char* right) {
@@ -37,11 +37,12 @@ ExpertStage::ExpertStage(const ExpertStageSizes& sizes) : sizes_(sizes) {
   const auto groups = static_cast<std::size_t>(max_groups_);
   // Whole cache lines: while one block writes a row, no other may cache a part of it.
   activation_stride_ = (sizes.intermediate + 63) / 64 * 64;
-  integers_ = cuda::make_device_array<std::int32_t>(2 * rows + 3 * groups + 1);
-  groups_ = cuda::make_device_array<ExpertGroup>(groups);
-  activations_ =
-      cuda::make_device_array<__nv_bfloat16>(rows * static_cast<std::size_t>(activation_stride_));
-  outputs_ = cuda::make_device_array<__nv_bfloat16>(rows * static_cast<std::size_t>(sizes.hidden));
+  integers_ = metro::cuda::make_device_array<std::int32_t>(2 * rows + 3 * groups + 1);
+  groups_ = metro::cuda::make_device_array<ExpertGroup>(groups);
+  activations_ = metro::cuda::make_device_array<__nv_bfloat16>(
+      rows * static_cast<std::size_t>(activation_stride_));
+  outputs_ =
+      metro::cuda::make_device_array<__nv_bfloat16>(rows * static_cast<std::size_t>(sizes.hidden));
   plan_.row_to_assignment = integers_.get();
   plan_.assignment_to_row = integers_.get() + rows;
   plan_.tiles_done = integers_.get() + 2 * rows;
@@ -95,4 +96,4 @@ void ExpertStage::combine(const float* topk_weights, int num_tokens, __nv_bfloat
                  stream);
 }
 
-}  // namespace metro::ep::gpu
+}  // namespace metro::ep::cuda

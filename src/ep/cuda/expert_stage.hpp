@@ -11,7 +11,7 @@
 #include "ep/cuda/expert_plan.hpp"
 #include "metro/model.hpp"
 
-namespace metro::ep::gpu {
+namespace metro::ep::cuda {
 
 struct ExpertStageSizes {
   int hidden = 0;        ///< a multiple of 16
@@ -75,11 +75,11 @@ class ExpertStage {
   int activation_stride_ = 0;
   int max_groups_ = 0;
   ExpertLaunch launch_;
-  cuda::DeviceArray<std::int32_t> integers_;
-  cuda::DeviceArray<ExpertGroup> groups_;
-  cuda::DeviceArray<__nv_bfloat16> activations_;  // [rows][activation_stride_]
-  cuda::DeviceArray<__nv_bfloat16> outputs_;      // [rows][hidden]
+  metro::cuda::DeviceArray<std::int32_t> integers_;
+  metro::cuda::DeviceArray<ExpertGroup> groups_;
+  metro::cuda::DeviceArray<__nv_bfloat16> activations_;  // [rows][activation_stride_]
+  metro::cuda::DeviceArray<__nv_bfloat16> outputs_;      // [rows][hidden]
   ExpertPlan plan_{};
 };
 
-}  // namespace metro::ep::gpu
+}  // namespace metro::ep::cuda

@@ -6,7 +6,7 @@
 #include "ep/cuda/expert_tiles.cuh"
 
 /// From the sums of each warp to the stage's values.
-namespace metro::ep::gpu {
+namespace metro::ep::cuda {
 
 inline constexpr int kSumWarps = 2;  ///< that add up
 inline constexpr int kSumThreads = 32 * kSumWarps;
@@ -90,4 +90,4 @@ __device__ inline void add_sums(const ExpertParams& params, TileFinder finder, T
   }
 }
 
-}  // namespace metro::ep::gpu
+}  // namespace metro::ep::cuda

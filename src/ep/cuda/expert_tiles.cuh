@@ -6,7 +6,7 @@
 #include <cstdint>
 
 /// The instructions that the expert kernel is made of.
-namespace metro::ep::gpu {
+namespace metro::ep::cuda {
 
 /// Copies 16 bytes to shared memory, past the L1 cache, or writes zeros there. The whole line comes
 /// to the L2 cache: the rest of it is wanted next.
@@ -120,4 +120,4 @@ __device__ inline void add_release(std::int32_t* to) {
   asm volatile("red.release.gpu.global.add.s32 [%0], 1;" ::"l"(to) : "memory");
 }
 
-}  // namespace metro::ep::gpu
+}  // namespace metro::ep::cuda

@@ -8,7 +8,7 @@
 #include "metro/model.hpp"
 
 /// The stream of tokens into shared memory, a step of all warps at a time.
-namespace metro::ep::gpu {
+namespace metro::ep::cuda {
 
 /// Values of a weight row in one stage.
 template <DataType kWeights>
@@ -109,4 +109,4 @@ class TokenFeed {
   int lane_;
 };
 
-}  // namespace metro::ep::gpu
+}  // namespace metro::ep::cuda

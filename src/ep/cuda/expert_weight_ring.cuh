@@ -5,7 +5,7 @@
 #include "ep/cuda/expert_tiles.cuh"
 
 /// The stream of weights into shared memory.
-namespace metro::ep::gpu {
+namespace metro::ep::cuda {
 
 inline constexpr int kStageBytes = 128;  ///< of a weight row
 inline constexpr int kPieces = 8;  ///< 16-byte loads of a lane for a stage: 2 of each of 4 rows
@@ -84,4 +84,4 @@ class WeightRing {
   int end_;
 };
 
-}  // namespace metro::ep::gpu
+}  // namespace metro::ep::cuda

@@ -5,7 +5,7 @@
 
 #include "metro/error.hpp"
 
-namespace metro::ep::gpu {
+namespace metro::ep::cuda {
 namespace {
 
 void check_limit(const char* what, int value, int most) {
@@ -20,8 +20,8 @@ Gate::Gate(const LayerShape& shape, int max_rows) : shape_(shape) {
   check_limit("num_experts", shape.num_experts, kMaxGateExperts);
   check_limit("topk", shape.topk, kMaxGateTopk);
   check_limit("num_groups", shape.gate.num_groups, kMaxGateGroups);
-  logits_ = cuda::make_device_array<float>(static_cast<std::size_t>(max_rows) *
-                                           static_cast<std::size_t>(shape.num_experts));
+  logits_ = metro::cuda::make_device_array<float>(static_cast<std::size_t>(max_rows) *
+                                                  static_cast<std::size_t>(shape.num_experts));
 }
 
 void Gate::choose(const __nv_bfloat16* x, const __nv_bfloat16* matrix, const PaddedRows& rows,
@@ -39,4 +39,4 @@ void Gate::choose(const __nv_bfloat16* x, const __nv_bfloat16* matrix, const Pad
               stream);
 }
 
-}  // namespace metro::ep::gpu
+}  // namespace metro::ep::cuda

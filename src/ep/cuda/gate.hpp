@@ -9,9 +9,9 @@
 #include "cuda/device_memory.hpp"
 #include "ep/cuda/blas.hpp"
 #include "ep/cuda/topk_kernel.hpp"
-#include "ep/layer_config.hpp"
+#include "metro/ep/layer_config.hpp"
 
-namespace metro::ep::gpu {
+namespace metro::ep::cuda {
 
 /// Experts of each token and their weights: a product with the gate's matrix, then top-k.
 ///
@@ -31,7 +31,7 @@ class Gate {
  private:
   LayerShape shape_;
   Blas blas_;
-  cuda::DeviceArray<float> logits_;  // [max_rows][experts]
+  metro::cuda::DeviceArray<float> logits_;  // [max_rows][experts]
 };
 
-}  // namespace metro::ep::gpu
+}  // namespace metro::ep::cuda

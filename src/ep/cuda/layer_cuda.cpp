@@ -8,7 +8,7 @@
 #include "ep/cuda/layer_impl.hpp"
 #include "metro/error.hpp"
 
-namespace metro::ep::gpu {
+namespace metro::ep::cuda {
 namespace {
 
 using Bf16 = __nv_bfloat16;
@@ -73,11 +73,11 @@ CudaLayer::Impl::Impl(const LayerShape& shape, const LayerOptions& options,
     const int range = placement.num_replicas() / placement.num_gpus;
     if (is_contiguous(placement) && range == capacity_.max_local_slots) local_range_ = range;
     router_.emplace(Placement{shape.num_experts, placement.num_gpus, {placement}},
-                    cuda::RouterOptions{.policy = options_.policy,
-                                        .max_tokens = routed_rows_,
-                                        .topk = shape.topk,
-                                        .max_replicas = capacity_.max_replicas,
-                                        .programmatic_launch = true});
+                    metro::cuda::RouterOptions{.policy = options_.policy,
+                                               .max_tokens = routed_rows_,
+                                               .topk = shape.topk,
+                                               .max_replicas = capacity_.max_replicas,
+                                               .programmatic_launch = true});
     if (!all_gather_ && exchanges_activity(options_.policy)) exchange_.emplace(transport);
   }
   if (shape.shared_intermediate > 0) {
@@ -86,20 +86,21 @@ CudaLayer::Impl::Impl(const LayerShape& shape, const LayerOptions& options,
   const std::size_t routed_ids = count(routed_rows_, shape.topk);
   const std::size_t padded_ids = count(padded_rows_, shape.topk);
   const std::size_t values = count(padded_rows_, shape.hidden);
-  counts_ = cuda::make_device_array<std::int32_t>(static_cast<std::size_t>(transport.size()));
-  topk_ids_ = cuda::make_device_array<std::int32_t>(routed_ids);
-  topk_weights_ = cuda::make_device_array<float>(routed_ids);
-  replica_ids_ = cuda::make_device_array<std::int32_t>(routed_ids);
-  x_ = cuda::make_device_array<Bf16>(values);
-  local_ids_ = cuda::make_device_array<std::int32_t>(padded_ids);
-  partials_ = cuda::make_device_array<Bf16>(values);
-  returned_ = cuda::make_device_array<Bf16>(reduce_scatter_ ? rank_values() : values);
+  counts_ =
+      metro::cuda::make_device_array<std::int32_t>(static_cast<std::size_t>(transport.size()));
+  topk_ids_ = metro::cuda::make_device_array<std::int32_t>(routed_ids);
+  topk_weights_ = metro::cuda::make_device_array<float>(routed_ids);
+  replica_ids_ = metro::cuda::make_device_array<std::int32_t>(routed_ids);
+  x_ = metro::cuda::make_device_array<Bf16>(values);
+  local_ids_ = metro::cuda::make_device_array<std::int32_t>(padded_ids);
+  partials_ = metro::cuda::make_device_array<Bf16>(values);
+  returned_ = metro::cuda::make_device_array<Bf16>(reduce_scatter_ ? rank_values() : values);
   if (all_gather_) return;
-  local_weights_ = cuda::make_device_array<float>(padded_ids);
-  rows_ = cuda::make_device_array<std::int32_t>(2 * count(padded_rows_, 1));
-  packed_x_ = cuda::make_device_array<Bf16>(values);
-  packed_ids_ = cuda::make_device_array<std::int32_t>(padded_ids);
-  packed_weights_ = cuda::make_device_array<float>(padded_ids);
+  local_weights_ = metro::cuda::make_device_array<float>(padded_ids);
+  rows_ = metro::cuda::make_device_array<std::int32_t>(2 * count(padded_rows_, 1));
+  packed_x_ = metro::cuda::make_device_array<Bf16>(values);
+  packed_ids_ = metro::cuda::make_device_array<std::int32_t>(padded_ids);
+  packed_weights_ = metro::cuda::make_device_array<float>(padded_ids);
 }
 
 void CudaLayer::Impl::check(const LayerPlacement& placement) const {
@@ -172,4 +173,4 @@ const float* CudaLayer::topk_weights() const noexcept { return impl_->topk_weigh
 std::int32_t* CudaLayer::replica_ids() const noexcept { return impl_->replica_ids_.get(); }
 int CudaLayer::routed_rows() const noexcept { return impl_->routed_rows_; }
 
-}  // namespace metro::ep::gpu
+}  // namespace metro::ep::cuda

@@ -10,11 +10,11 @@
 
 #include "ep/cuda/device_transport.hpp"
 #include "ep/cuda/layer_weights.hpp"
-#include "ep/layer_config.hpp"
-#include "ep/stage_times.hpp"
+#include "metro/ep/layer_config.hpp"
+#include "metro/ep/stages.hpp"
 #include "metro/placement.hpp"
 
-namespace metro::ep::gpu {
+namespace metro::ep::cuda {
 
 /// What a layer must have room for.
 struct LayerCapacity {
@@ -38,7 +38,7 @@ struct LayerStep {
 
 /// One rank's expert-parallel MoE layer on its GPU.
 ///
-///     metro::ep::gpu::CudaLayer layer(shape, options, {.max_tokens = 128}, placement, transport);
+///     metro::ep::cuda::CudaLayer layer(shape, options, {.max_tokens = 128}, placement, transport);
 ///     layer.set_dense(dense);
 ///     layer.update(placement, weights_of_local_slots, stream);
 ///     layer.forward({.x = x, .num_tokens = count, .out = out}, stream);  // capturable
@@ -87,4 +87,4 @@ class CudaLayer {
   std::unique_ptr<Impl> impl_;
 };
 
-}  // namespace metro::ep::gpu
+}  // namespace metro::ep::cuda

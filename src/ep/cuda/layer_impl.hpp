@@ -5,16 +5,16 @@
 #include <optional>
 
 #include "cuda/device_memory.hpp"
+#include "ep/cuda/expert_slice.hpp"
 #include "ep/cuda/expert_stage.hpp"
 #include "ep/cuda/gate.hpp"
 #include "ep/cuda/layer_cuda.hpp"
-#include "ep/cuda/random_experts.hpp"
 #include "ep/cuda/shared_expert.hpp"
 #include "ep/cuda/slot_table.hpp"
 #include "ep/cuda/transport_exchange.hpp"
 #include "metro/cuda/router.hpp"
 
-namespace metro::ep::gpu {
+namespace metro::ep::cuda {
 
 /// What a CudaLayer owns. layer_cuda.cpp makes and updates it, layer_stages.cpp runs it.
 struct CudaLayer::Impl {
@@ -61,24 +61,24 @@ struct CudaLayer::Impl {
   Gate gate_;
   ExpertStage experts_;
   SlotTable slots_;
-  std::optional<cuda::Router> router_;
+  std::optional<metro::cuda::Router> router_;
   std::optional<TransportExchange> exchange_;
   std::optional<SharedExpert> shared_;
 
-  cuda::DeviceArray<std::int32_t> counts_;       // [ranks] tokens
-  cuda::DeviceArray<std::int32_t> topk_ids_;     // [routed rows][topk]
-  cuda::DeviceArray<float> topk_weights_;        // [routed rows][topk]
-  cuda::DeviceArray<std::int32_t> replica_ids_;  // [routed rows][topk]
-  cuda::DeviceArray<__nv_bfloat16> x_;           // [padded rows][hidden] what the experts get,
-  cuda::DeviceArray<std::int32_t> local_ids_;    // [padded rows][topk] for which local slots,
-  cuda::DeviceArray<float> local_weights_;       // [padded rows][topk] (all-to-all dispatch)
-  cuda::DeviceArray<__nv_bfloat16> partials_;    // [padded rows][hidden] and what comes of it
-  cuda::DeviceArray<__nv_bfloat16> returned_;    // [parts][max tokens][hidden]
+  metro::cuda::DeviceArray<std::int32_t> counts_;       // [ranks] tokens
+  metro::cuda::DeviceArray<std::int32_t> topk_ids_;     // [routed rows][topk]
+  metro::cuda::DeviceArray<float> topk_weights_;        // [routed rows][topk]
+  metro::cuda::DeviceArray<std::int32_t> replica_ids_;  // [routed rows][topk]
+  metro::cuda::DeviceArray<__nv_bfloat16> x_;         // [padded rows][hidden] what the experts get,
+  metro::cuda::DeviceArray<std::int32_t> local_ids_;  // [padded rows][topk] for which local slots,
+  metro::cuda::DeviceArray<float> local_weights_;     // [padded rows][topk] (all-to-all dispatch)
+  metro::cuda::DeviceArray<__nv_bfloat16> partials_;  // [padded rows][hidden] and what comes of it
+  metro::cuda::DeviceArray<__nv_bfloat16> returned_;  // [parts][max tokens][hidden]
 
-  cuda::DeviceArray<std::int32_t> rows_;        // all-to-all dispatch from here on: see PackParams
-  cuda::DeviceArray<__nv_bfloat16> packed_x_;   // [padded rows][hidden]
-  cuda::DeviceArray<std::int32_t> packed_ids_;  // [padded rows][topk]
-  cuda::DeviceArray<float> packed_weights_;     // [padded rows][topk]
+  metro::cuda::DeviceArray<std::int32_t> rows_;  // all-to-all dispatch from here on: see PackParams
+  metro::cuda::DeviceArray<__nv_bfloat16> packed_x_;   // [padded rows][hidden]
+  metro::cuda::DeviceArray<std::int32_t> packed_ids_;  // [padded rows][topk]
+  metro::cuda::DeviceArray<float> packed_weights_;     // [padded rows][topk]
 };
 
-}  // namespace metro::ep::gpu
+}  // namespace metro::ep::cuda

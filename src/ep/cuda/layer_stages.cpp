@@ -3,7 +3,7 @@
 #include "ep/cuda/dispatch_kernels.hpp"
 #include "ep/cuda/layer_impl.hpp"
 
-namespace metro::ep::gpu {
+namespace metro::ep::cuda {
 
 using Bf16 = __nv_bfloat16;
 
@@ -68,7 +68,7 @@ void CudaLayer::Impl::choose(const LayerStep& step, cudaStream_t stream) {
 
 void CudaLayer::Impl::route(const LayerStep& step, cudaStream_t stream) {
   if (!router_) return;  // tensor-sharded
-  cuda::RouteExtras extras;
+  metro::cuda::RouteExtras extras;
   if (!all_gather_) extras.num_valid_tokens = step.num_tokens;
   if (exchange_) extras.exchange = &*exchange_;
   router_->route(0, topk_ids_.get(), routed_rows_, replica_ids_.get(), stream, extras);
@@ -110,4 +110,4 @@ void CudaLayer::Impl::combine(const LayerStep& step, cudaStream_t stream) {
              stream);
 }
 
-}  // namespace metro::ep::gpu
+}  // namespace metro::ep::cuda

@@ -3,7 +3,7 @@
 
 #include <cuda_bf16.h>
 
-namespace metro::ep::gpu {
+namespace metro::ep::cuda {
 
 /// Where one expert's weights lie on the device (layout: SlotWeights).
 struct ExpertPointers {
@@ -20,4 +20,4 @@ struct DenseWeights {
   const __nv_bfloat16* shared_down = nullptr;     ///< [hidden][shared_intermediate]
 };
 
-}  // namespace metro::ep::gpu
+}  // namespace metro::ep::cuda

@@ -5,12 +5,14 @@
 
 #include <cstdlib>
 #include <mutex>
+#include <span>
 #include <thread>
+#include <vector>
 
 #include "cuda/check.hpp"
 #include "metro/error.hpp"
 
-namespace metro::ep::gpu {
+namespace metro::ep::cuda {
 namespace {
 
 /// Before NCCL reads its variables.
@@ -39,10 +41,14 @@ ncclUniqueId make_nccl_id() {
   return id;
 }
 
-ncclUniqueId share_nccl_id(const World& world, std::chrono::milliseconds timeout) {
+ncclUniqueId share_nccl_id(Transport& ranks) {
+  ncclUniqueId own{};
+  if (ranks.rank() == 0) own = make_nccl_id();
   ncclUniqueId id{};
-  if (world.rank == 0) id = make_nccl_id();
-  broadcast(world, std::as_writable_bytes(std::span(&id, 1)), timeout);
+  std::vector<std::size_t> bytes(static_cast<std::size_t>(ranks.size()));
+  bytes[0] = sizeof(id);  // the others send nothing
+  ranks.all_gather(std::as_bytes(std::span(&own, ranks.rank() == 0 ? 1 : 0)),
+                   std::as_writable_bytes(std::span(&id, 1)), bytes);
   return id;
 }
 
@@ -160,4 +166,4 @@ void NcclTransport::fail(const std::string& what) {
   throw Error(ErrorCode::kDevice, fmt::format("NCCL rank {} of {}: {}", rank_, size_, what));
 }
 
-}  // namespace metro::ep::gpu
+}  // namespace metro::ep::cuda

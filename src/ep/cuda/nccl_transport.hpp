@@ -8,20 +8,21 @@
 #include <string>
 
 #include "ep/cuda/device_transport.hpp"
-#include "ep/cuda/rendezvous.hpp"
+#include "metro/ep/transport.hpp"
 
-namespace metro::ep::gpu {
+namespace metro::ep::cuda {
 
 /// A fresh name for a communicator, to be carried to all its ranks. Throws Error{kDevice}.
 ncclUniqueId make_nccl_id();
 
-/// A fresh id on rank 0, brought to the processes of `world`; collective. Throws Error{kDevice}.
-ncclUniqueId share_nccl_id(const World& world, std::chrono::milliseconds timeout);
+/// A fresh id of rank 0's, brought to all ranks by a transport over host memory, MPI's where they
+/// are processes; collective. Throws Error{kDevice}.
+ncclUniqueId share_nccl_id(Transport& ranks);
 
 /// DeviceTransport over NCCL: one rank a GPU, in one process (a thread each) or in many.
 ///
-///     const World world = world_from_environment();
-///     NcclTransport transport(share_nccl_id(world, timeout), world.rank, world.size, timeout);
+///     const auto ranks = make_mpi_transport(30);
+///     NcclTransport transport(share_nccl_id(*ranks), ranks->rank(), ranks->size(), timeout);
 ///
 /// The communicator does not block: whatever hangs for longer than the timeout is aborted, which
 /// also ends the kernels that wait for the lost rank. NVLink multicast stays off unless
@@ -60,4 +61,4 @@ class NcclTransport final : public DeviceTransport {
   ncclComm_t communicator_ = nullptr;  // null once aborted
 };
 
-}  // namespace metro::ep::gpu
+}  // namespace metro::ep::cuda

@@ -4,7 +4,7 @@
 #include "cuda/check.hpp"
 #include "ep/cuda/expert_kernels.hpp"
 
-namespace metro::ep::gpu {
+namespace metro::ep::cuda {
 namespace {
 
 constexpr int kThreads = 1024;
@@ -123,4 +123,4 @@ void launch_permute(const PermuteParams& params, cudaStream_t stream) {
   METRO_CUDA_CHECK(cudaGetLastError());
 }
 
-}  // namespace metro::ep::gpu
+}  // namespace metro::ep::cuda

@@ -5,7 +5,7 @@
 
 #include "ep/cuda/dispatch_kernels.hpp"
 
-namespace metro::ep::gpu {
+namespace metro::ep::cuda {
 namespace {
 
 std::size_t product(int a, int b) {
@@ -17,9 +17,10 @@ std::size_t product(int a, int b) {
 SharedExpert::SharedExpert(int hidden, int intermediate, int max_tokens)
     : hidden_(hidden),
       intermediate_(intermediate),
-      gate_up_(cuda::make_device_array<__nv_bfloat16>(product(max_tokens, 2 * intermediate))),
-      activation_(cuda::make_device_array<__nv_bfloat16>(product(max_tokens, intermediate))),
-      out_(cuda::make_device_array<__nv_bfloat16>(product(max_tokens, hidden))) {}
+      gate_up_(
+          metro::cuda::make_device_array<__nv_bfloat16>(product(max_tokens, 2 * intermediate))),
+      activation_(metro::cuda::make_device_array<__nv_bfloat16>(product(max_tokens, intermediate))),
+      out_(metro::cuda::make_device_array<__nv_bfloat16>(product(max_tokens, hidden))) {}
 
 void SharedExpert::run(const __nv_bfloat16* x, int rows, const DenseWeights& weights,
                        cudaStream_t stream) {
@@ -30,4 +31,4 @@ void SharedExpert::run(const __nv_bfloat16* x, int rows, const DenseWeights& wei
                  stream);
 }
 
-}  // namespace metro::ep::gpu
+}  // namespace metro::ep::cuda

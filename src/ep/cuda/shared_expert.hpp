@@ -8,7 +8,7 @@
 #include "ep/cuda/blas.hpp"
 #include "ep/cuda/layer_weights.hpp"
 
-namespace metro::ep::gpu {
+namespace metro::ep::cuda {
 
 /// The expert that every token goes to, on the token's own rank: SwiGLU by cuBLAS, in bf16.
 class SharedExpert {
@@ -25,9 +25,9 @@ class SharedExpert {
   int hidden_;
   int intermediate_;
   Blas blas_;
-  cuda::DeviceArray<__nv_bfloat16> gate_up_;     // [max_tokens][2 * intermediate]
-  cuda::DeviceArray<__nv_bfloat16> activation_;  // [max_tokens][intermediate]
-  cuda::DeviceArray<__nv_bfloat16> out_;         // [max_tokens][hidden]
+  metro::cuda::DeviceArray<__nv_bfloat16> gate_up_;     // [max_tokens][2 * intermediate]
+  metro::cuda::DeviceArray<__nv_bfloat16> activation_;  // [max_tokens][intermediate]
+  metro::cuda::DeviceArray<__nv_bfloat16> out_;         // [max_tokens][hidden]
 };
 
-}  // namespace metro::ep::gpu
+}  // namespace metro::ep::cuda

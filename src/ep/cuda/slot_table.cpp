@@ -3,7 +3,7 @@
 
 #include <cstring>
 
-namespace metro::ep::gpu {
+namespace metro::ep::cuda {
 namespace {
 
 constexpr int kPointers = 4;  // of an expert
@@ -37,8 +37,8 @@ bool is_contiguous(const LayerPlacement& placement) {
 SlotTable::SlotTable(int max_local_slots, int max_replicas)
     : num_local_(at(max_local_slots)),
       num_bytes_(num_local_ * kPointers * sizeof(void*) + at(max_replicas) * sizeof(SlotPlace)),
-      device_(cuda::make_device_array<std::byte>(num_bytes_)),
-      staging_(cuda::make_pinned_array<std::byte>(num_bytes_)) {
+      device_(metro::cuda::make_device_array<std::byte>(num_bytes_)),
+      staging_(metro::cuda::make_pinned_array<std::byte>(num_bytes_)) {
   std::memset(staging_.get(), 0, num_bytes_);
 }
 
@@ -76,4 +76,4 @@ SlotWeights SlotTable::weights() const noexcept {
           .down_scales = reinterpret_cast<const float* const*>(base + 3 * stride)};
 }
 
-}  // namespace metro::ep::gpu
+}  // namespace metro::ep::cuda

@@ -15,7 +15,7 @@
 #include "ep/cuda/stream.hpp"
 #include "metro/placement.hpp"
 
-namespace metro::ep::gpu {
+namespace metro::ep::cuda {
 
 /// Place of every slot; a GPU's slots are numbered in ascending order.
 std::vector<SlotPlace> slot_places(const LayerPlacement& placement);
@@ -44,9 +44,10 @@ class SlotTable {
  private:
   std::size_t num_local_;
   std::size_t num_bytes_;
-  cuda::DeviceArray<std::byte> device_;  // four pointers of every local slot, then the places
-  cuda::PinnedArray<std::byte> staging_;
+  metro::cuda::DeviceArray<std::byte>
+      device_;  // four pointers of every local slot, then the places
+  metro::cuda::PinnedArray<std::byte> staging_;
   Event copied_;
 };
 
-}  // namespace metro::ep::gpu
+}  // namespace metro::ep::cuda

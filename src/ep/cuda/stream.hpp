@@ -10,7 +10,7 @@
 #include "cuda/check.hpp"
 
 /// CUDA's own handles with an owner.
-namespace metro::ep::gpu {
+namespace metro::ep::cuda {
 
 template <auto destroy>
 struct Destroy {
@@ -95,4 +95,4 @@ class Graph {
   Owned<cudaGraphExec_t, cudaGraphExecDestroy> executable_;
 };
 
-}  // namespace metro::ep::gpu
+}  // namespace metro::ep::cuda

@@ -6,7 +6,7 @@
 #include "cuda/check.hpp"
 #include "ep/cuda/topk_kernel.hpp"
 
-namespace metro::ep::gpu {
+namespace metro::ep::cuda {
 namespace {
 
 constexpr int kWarpsPerBlock = 4;
@@ -181,4 +181,4 @@ void launch_topk(const TopkParams& params, cudaStream_t stream) {
   launch<32>(params, stream);
 }
 
-}  // namespace metro::ep::gpu
+}  // namespace metro::ep::cuda

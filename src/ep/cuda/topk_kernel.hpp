@@ -7,7 +7,7 @@
 
 #include "metro/model.hpp"
 
-namespace metro::ep::gpu {
+namespace metro::ep::cuda {
 
 inline constexpr int kMaxGateExperts = 1024;
 inline constexpr int kMaxGateTopk = 32;
@@ -41,4 +41,4 @@ struct TopkParams {
 /// Error{kDevice} when the launch fails.
 void launch_topk(const TopkParams& params, cudaStream_t stream);
 
-}  // namespace metro::ep::gpu
+}  // namespace metro::ep::cuda

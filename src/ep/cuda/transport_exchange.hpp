@@ -4,10 +4,10 @@
 #include "ep/cuda/device_transport.hpp"
 #include "metro/cuda/exchange.hpp"
 
-namespace metro::ep::gpu {
+namespace metro::ep::cuda {
 
 /// The router's exchange of activated experts, over the layer's own transport (which outlives it).
-class TransportExchange final : public cuda::Exchange {
+class TransportExchange final : public metro::cuda::Exchange {
  public:
   /// Throws Error{kUsage} for more than 64 ranks, {kDevice}.
   explicit TransportExchange(DeviceTransport& transport)
@@ -24,4 +24,4 @@ class TransportExchange final : public cuda::Exchange {
   DeviceTransport& transport_;
 };
 
-}  // namespace metro::ep::gpu
+}  // namespace metro::ep::cuda

@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "metro/model.hpp"
+#include "metro/router.hpp"
+
+namespace metro::ep {
+
+/// How tokens reach the GPUs that hold their experts.
+enum class Dispatch : std::uint8_t {
+  kAllGather,  ///< every rank gets all tokens, runs the gate on them and routes alike
+  kAllToAll    ///< the gate runs where the token is; the token goes once to each GPU it needs
+};
+
+/// How the partial outputs of all-gathered tokens get back to the token's rank.
+enum class Combine : std::uint8_t {
+  kReduceScatter,  ///< a row from every GPU for every token
+  kAllToAll        ///< a row from each GPU that served the token, as in the paper
+};
+
+enum class ExpertSharding : std::uint8_t {
+  kExpertParallel,  ///< a GPU holds whole experts, as the placement says
+  kTensorSharded    ///< moe-TP: every GPU holds 1/G of every expert; no placement, no routing
+};
+
+/// "all-gather" or "all-to-all".
+std::string_view to_string(Dispatch dispatch) noexcept;
+/// "reduce-scatter" or "all-to-all".
+std::string_view to_string(Combine combine) noexcept;
+/// "expert-parallel" or "tensor-sharded".
+std::string_view to_string(ExpertSharding sharding) noexcept;
+
+/// What one MoE layer computes: shapes, gate, and the number format of the experts' weights.
+struct LayerShape {
+  int hidden = 0;
+  int intermediate = 0;  ///< of one expert
+  int num_experts = 0;
+  int topk = 0;
+  int shared_intermediate = 0;  ///< of all shared experts together; 0: none
+  GateConfig gate{};
+  DataType weights = DataType::kFloat32;
+
+  /// Weights of one routed expert (gate, up and down projection).
+  [[nodiscard]] std::int64_t expert_parameters() const noexcept {
+    return std::int64_t{3} * hidden * intermediate;
+  }
+  [[nodiscard]] std::int64_t expert_bytes() const noexcept {
+    return static_cast<std::int64_t>(static_cast<double>(expert_parameters()) *
+                                     bytes_per_value(weights));
+  }
+
+  /// Throws Error{kInput} naming the field, its value and what would be right.
+  void validate() const;
+};
+
+/// The layer of a model, with weights as the model has them.
+LayerShape layer_shape(const ModelConfig& model);
+
+/// How a layer runs; equal on all ranks.
+struct LayerOptions {
+  std::string policy = "optimal";  ///< a name of metro::policies()
+  RouteOptions route{};
+  Dispatch dispatch = Dispatch::kAllGather;
+  Combine combine = Combine::kReduceScatter;  ///< all-to-all dispatch has only one
+  ExpertSharding sharding = ExpertSharding::kExpertParallel;
+};
+
+}  // namespace metro::ep
