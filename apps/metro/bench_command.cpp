@@ -44,7 +44,7 @@ struct BenchRouteOptions : CommonOptions {
   std::vector<int> tokens{256};
   std::vector<int> topk{8};
   std::vector<std::string> policies;
-  std::string algorithm = "eplb";
+  std::string algorithm{kEplbAlgorithm};
   std::filesystem::path trace;
   std::string device = "cpu";
   bool exchange = false;
@@ -93,7 +93,7 @@ std::vector<Contender> race(const Shape& shape, const Workload& workload,
   const LayerPlacement placement = place(workload.loads, request, options.algorithm).layers.front();
   std::vector<Contender> contenders;
   for (const std::string& name : options.policies) {
-    contenders.push_back({name, find_policy(name)->make(placement, {.seed = options.seed})});
+    contenders.push_back({name, require_policy(name).make(placement, {.seed = options.seed})});
   }
 #if METRO_HAVE_DINIC
   contenders.push_back({"dinic", std::make_unique<bench::DinicRouter>(placement)});
@@ -135,8 +135,8 @@ void run(BenchRouteOptions options) {
     throw Error(ErrorCode::kDevice, "--device is cuda, but this build has no CUDA router, use cpu");
 #endif
   }
-  if (std::ranges::find(options.policies, "hash") == options.policies.end()) {
-    options.policies.emplace_back("hash");  // what the others are compared with
+  if (std::ranges::find(options.policies, kHashPolicy) == options.policies.end()) {
+    options.policies.emplace_back(kHashPolicy);  // what the others are compared with
   }
   std::unique_ptr<RoutingTrace> trace;
   std::vector<std::filesystem::path> inputs;
@@ -160,7 +160,7 @@ void run(BenchRouteOptions options) {
     const Workload workload =
         trace ? replayed(*trace, shape.tokens, options.seed) : synthetic(shape, options.seed);
     const std::vector<Contender> contenders = race(shape, workload, options);
-    const double hash_ns = time_of(contenders, "hash");
+    const double hash_ns = time_of(contenders, kHashPolicy);
     for (const Contender& contender : contenders) {
       const double vs_hash = contender.median_ns / hash_ns;
       rows.push_back({{"experts", shape.experts},
@@ -202,7 +202,7 @@ void add_bench_route(CLI::App& bench) {
   options->policies.assign(names.begin(), names.end());
   add_name_list(*command, "--policy", options->policies, names, "Policies (default all)");
   add_name(*command, "--algorithm", options->algorithm, algorithm_names(),
-           "Placement (default eplb)");
+           fmt::format("Placement (default {})", options->algorithm));
   add_path(*command, "--trace", options->trace,
            "Batches of the first layer of this trace instead of synthetic ones")
       ->excludes(experts)

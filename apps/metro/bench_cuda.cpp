@@ -21,6 +21,7 @@
 #include "metro/cuda/router.hpp"
 #include "metro/error.hpp"
 #include "metro/placer.hpp"
+#include "metro/router.hpp"
 #include "output.hpp"
 #include "replay/synthetic_batches.hpp"
 #if METRO_HAVE_NCCL
@@ -73,9 +74,8 @@ class Case {
       launch_copy(ids(i), replicas(i), num_ids(), stream);
     });
     add_stock(rows);
-    for (const char* policy :
-         {"home", "hash", "shares", "even", "metro-paper", "metro", "optimal"}) {
-      add_policy(rows, policy);
+    for (const PolicyInfo& policy : policies()) {
+      if (policy.device) add_policy(rows, policy.name);
     }
     add_variants(rows);
     if (!exchange) return;
@@ -95,7 +95,7 @@ class Case {
     return replicas_.get() + at(i) * at(num_ids());
   }
 
-  [[nodiscard]] cuda::Router router(const char* policy, bool programmatic = false) const {
+  [[nodiscard]] cuda::Router router(std::string_view policy, bool programmatic = false) const {
     return cuda::Router(placement_, {.policy = policy,
                                      .max_tokens = shape_.tokens,
                                      .topk = shape_.topk,
@@ -126,9 +126,9 @@ class Case {
     });
   }
 
-  void add_policy(std::vector<RouteRow>& rows, const char* policy) {
+  void add_policy(std::vector<RouteRow>& rows, std::string_view policy) {
     cuda::Router router = this->router(policy);
-    RouteRow& row = add(rows, policy, [&](int i, cudaStream_t stream) {
+    RouteRow& row = add(rows, std::string(policy), [&](int i, cudaStream_t stream) {
       router.route(0, ids(i), shape_.tokens, replicas(i), stream);
     });
     const BenchStream stream;
@@ -144,13 +144,13 @@ class Case {
         cudaMemcpy(counts.data(), counts_.get(), sizeof counts, cudaMemcpyDeviceToHost));
     for (int i = 0; i < kInputs; ++i) {
       row.max_activated += static_cast<double>(counts[at(i)]) / kInputs;
-      if (row.kernel == "optimal")
+      if (row.kernel == kOptimalPolicy)
         row.moves += static_cast<double>(counts[at(kInputs + i)]) / kInputs;
     }
   }
 
   void add_variants(std::vector<RouteRow>& rows) {
-    cuda::Router router = this->router("optimal");
+    cuda::Router router = this->router(kOptimalPolicy);
     add_unsolved(rows);
     add(rows, "optimal, int64 ids", [&](int i, cudaStream_t stream) {
       const std::size_t offset = at(i) * at(num_ids());
@@ -164,7 +164,7 @@ class Case {
       extras.accumulate_tokens = true;
       router.route(0, ids(i), shape_.tokens, replicas(i), stream, extras);
     });
-    for (const char* policy : {"hash", "optimal"}) {
+    for (const std::string_view policy : {kHashPolicy, kOptimalPolicy}) {
       cuda::Router early = this->router(policy, true);
       add(rows, fmt::format("{}, programmatic launch", policy), [&](int i, cudaStream_t stream) {
         early.route(0, ids(i), shape_.tokens, replicas(i), stream);
@@ -199,7 +199,7 @@ class Case {
     std::vector<std::unique_ptr<cuda::PeerExchange>> exchanges;
     std::vector<cuda::PeerHandle> handles;
     for (int r = 0; r < ranks; ++r) {
-      routers.push_back(router("optimal"));
+      routers.push_back(router(kOptimalPolicy));
       exchanges.push_back(std::make_unique<cuda::PeerExchange>(r, ranks));
       handles.push_back(exchanges.back()->handle());
     }
@@ -249,7 +249,7 @@ class Case {
     }
     const std::unique_ptr<ncclComm, decltype(&ncclCommDestroy)> owner(communicator,
                                                                       ncclCommDestroy);
-    cuda::Router optimal = router("optimal");
+    cuda::Router optimal = router(kOptimalPolicy);
     cuda::NcclExchange exchange(communicator);
     add(rows, "optimal, NCCL exchange, world of 1", [&](int i, cudaStream_t stream) {
       cuda::RouteExtras extras;

@@ -4,10 +4,12 @@
 #include <cstdint>
 #include <string>
 
+#include "metro/policy_names.hpp"
+
 namespace metro::cli {
 
 struct CudaBenchOptions {
-  std::string algorithm = "homed";  ///< placement
+  std::string algorithm{kHomedAlgorithm};  ///< placement
   std::uint64_t seed = 0;
   bool exchange = false;  ///< also time ranks that exchange their activity
   bool json = false;

@@ -56,8 +56,9 @@ class Rank {
         rank_(rank),
         tokens_(job.batches.front().num_tokens / job.gpus),
         num_ids_(at(tokens_) * at(job.batches.front().topk)),
-        router_(job.placement,
-                {.policy = "optimal", .max_tokens = tokens_, .topk = job.batches.front().topk}),
+        router_(
+            job.placement,
+            {.policy = kOptimalPolicy, .max_tokens = tokens_, .topk = job.batches.front().topk}),
         ids_(cuda::make_device_array<std::int32_t>(job.batches.size() * num_ids_)),
         replicas_(cuda::make_device_array<std::int32_t>(job.batches.size() * num_ids_)) {
     for (std::size_t b = 0; b < job.batches.size(); ++b) {
@@ -144,7 +145,7 @@ ExchangeTimes time_exchanges(const Placement& placement, const std::vector<TopkB
           .all = std::barrier<>(gpus),
           .handles = std::vector<cuda::PeerHandle>(at(gpus)),
           .times = std::vector<ExchangeTimes>(at(gpus))};
-  Router router(placement.layers.front(), "optimal");
+  Router router(placement.layers.front(), kOptimalPolicy);
   for (const TopkBatch& batch : batches) {
     router.route(batch.view(), job.expected.emplace_back(batch.ids.size()));
   }

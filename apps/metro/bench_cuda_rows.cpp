@@ -5,6 +5,7 @@
 
 #include <cmath>
 
+#include "metro/policy_names.hpp"
 #include "report/result.hpp"
 #include "report/table.hpp"
 
@@ -41,7 +42,7 @@ std::string route_text(const std::vector<RouteRow>& rows, const std::string& dev
                    fmt::format("{}", row.shape.tokens), fmt::format("{}", row.shape.topk),
                    row.input, fmt::format("{:.2f}", row.median_us),
                    row.max_activated > 0 ? fmt::format("{:.2f}", row.max_activated) : "",
-                   row.kernel == "optimal" ? fmt::format("{:.1f}", row.moves) : ""});
+                   row.kernel == kOptimalPolicy ? fmt::format("{:.1f}", row.moves) : ""});
   }
   return fmt::format("One call in a CUDA graph on {}; measured.\n\n{}", device, table.text());
 }

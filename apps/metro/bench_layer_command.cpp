@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <array>
 #include <chrono>
@@ -270,10 +271,11 @@ void add_bench_layer(CLI::App& bench) {
   add_real_list(*command, "--replication", options->replication, {.min = 1, .max = 1024},
                 "Slots per expert (default 1.5; cuda: 1,1.125,1.25,1.5)");
   add_name(*command, "--algorithm", values.algorithm, algorithm_names(),
-           "Placement (default homed)");
+           fmt::format("Placement (default {})", values.algorithm));
   add_name_list(*command, "--policy", values.policies, policy_names(),
-                "Policies (default even,hash,home,metro-paper,optimal); no replication and "
-                "tensor-sharded experts are always beside them");
+                fmt::format("Policies (default {}); no replication and tensor-sharded experts are "
+                            "always beside them",
+                            fmt::join(values.policies, ",")));
   add_name(*command, "--dispatch", options->dispatch, kDispatches,
            "How tokens reach their experts (default all-gather)");
   add_name(*command, "--combine", options->combine, kCombines,

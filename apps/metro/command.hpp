@@ -47,6 +47,7 @@ auto naming(const std::filesystem::path& file, Work&& work) {
 }
 
 void add_place(CLI::App& app);
+void add_policies(CLI::App& app);
 void add_route(CLI::App& app);
 void add_trace(CLI::App& app);
 void add_compare(CLI::App& app);

@@ -97,9 +97,9 @@ void add_compare(CLI::App& app) {
   spec.policies.assign(names.begin(), names.end());
   add_name_list(*command, "--policy", spec.policies, names,
                 "Policies to compare (default all):\n" + describe_policies());
-  add_name_list(
-      *command, "--algorithm", spec.algorithms, algorithm_names(),
-      "Placements to compare on (default eplb, what engines do today):\n" + describe_algorithms());
+  add_name_list(*command, "--algorithm", spec.algorithms, algorithm_names(),
+                fmt::format("Placements to compare on (default {}, what engines do today):\n{}",
+                            kEplbAlgorithm, describe_algorithms()));
   add_int(*command, "--batches", spec.batches, {.min = 1}, "Batches of each size (default 32)");
   add_path(*command, "--html", options->html, "Write a report page to this file");
   command->footer(

@@ -23,9 +23,9 @@ namespace {
 
 constexpr std::string_view kVersionText = "metro " METRO_VERSION "\n";
 
-constexpr std::array kCommands = {add_place,    add_route,     add_trace,     add_compare,
-                                  add_bench,    add_calibrate, add_simulate,  add_sweep,
-                                  add_validate, add_advise,    add_reproduce, add_report};
+constexpr std::array kCommands = {
+    add_policies, add_place, add_route,    add_trace,  add_compare,   add_bench, add_calibrate,
+    add_simulate, add_sweep, add_validate, add_advise, add_reproduce, add_report};
 
 void add_flags(CLI::App& app) {
   app.set_help_flag("--help,-h", "Print this help and exit");

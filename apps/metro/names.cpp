@@ -20,7 +20,7 @@ template <typename Table>
 std::string describe(const Table& table) {
   std::string text;
   for (const auto& row : table) {
-    text += fmt::format("{}{}: {}", text.empty() ? "" : "\n", row.name, row.summary);
+    text += fmt::format("{}{}: {}", text.empty() ? "" : "\n", row.name, row.rule);
   }
   return text;
 }

@@ -11,7 +11,7 @@ namespace metro::cli {
 std::vector<std::string_view> policy_names();
 std::vector<std::string_view> algorithm_names();
 
-/// One "name: summary" per line.
+/// One "name: rule" per line.
 std::string describe_policies();
 std::string describe_algorithms();
 

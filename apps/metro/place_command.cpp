@@ -12,6 +12,7 @@
 #include "command.hpp"
 #include "metro/io.hpp"
 #include "metro/placer.hpp"
+#include "metro/policy_names.hpp"
 #include "names.hpp"
 #include "options.hpp"
 #include "output.hpp"
@@ -23,7 +24,7 @@ namespace {
 struct PlaceOptions : CommonOptions {
   std::filesystem::path loads;
   PlacementRequest request;
-  std::string algorithm = "eplb";
+  std::string algorithm{kEplbAlgorithm};
   std::filesystem::path output;
 };
 
@@ -102,7 +103,8 @@ void add_place(CLI::App& app) {
   add_int(*command, "--nodes", options->request.num_nodes, {.min = 1},
           "Nodes that the GPUs are spread over (default 1)");
   add_name(*command, "--algorithm", options->algorithm, algorithm_names(),
-           "How to place (default eplb, what engines do today):\n" + describe_algorithms());
+           fmt::format("How to place (default {}, what engines do today):\n{}", kEplbAlgorithm,
+                       describe_algorithms()));
   add_path(*command, "-o,--output", options->output, "Write the placement to this file");
   command->footer(
       "Example: metro place --loads loads.npy --gpus 16 --replicas 384 "

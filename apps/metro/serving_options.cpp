@@ -139,11 +139,12 @@ void add_serving_options(CLI::App& command, ServingOptions& o) {
   add_real(command, "--replication", o.replication, {.min = 1, .max = kMaxReplicas},
            "Replica slots per expert (default 1: none)");
   add_name(command, "--algorithm", o.algorithm, algorithm_names(),
-           "Placement (default homed):\n" + describe_algorithms());
+           fmt::format("Placement (default {}):\n{}", o.algorithm, describe_algorithms()));
   add_name(command, "--policy", o.policy, policy_names(),
-           "Routing of steps that only decode (default optimal):\n" + describe_policies());
+           fmt::format("Routing of steps that only decode (default {}):\n{}", o.policy,
+                       describe_policies()));
   add_name(command, "--prefill-policy", o.prefill_policy, policy_names(),
-           "Routing of steps with prompt tokens (default shares)");
+           fmt::format("Routing of steps with prompt tokens (default {})", o.prefill_policy));
   add_name(command, "--experts", o.experts, kExperts,
            "Whole experts on GPUs (ep, default), or each sharded over all (tensor-sharded)");
   add_name(command, "--dispatch", o.dispatch, kDispatches,

@@ -23,9 +23,9 @@ struct ServingOptions {
   std::string dtype;  ///< empty: what the model's config says
   std::string kv_dtype = "bf16";
   double replication = 1;
-  std::string algorithm = "homed";
-  std::string policy = "optimal";
-  std::string prefill_policy = "shares";
+  std::string algorithm{kHomedAlgorithm};
+  std::string policy{kDefaultDecodePolicy};
+  std::string prefill_policy{kDefaultPrefillPolicy};
   std::string experts = "ep";
   std::string dispatch = "all-gather";
   int gpus_per_domain = 0;

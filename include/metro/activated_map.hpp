@@ -5,17 +5,18 @@
 #include <string>
 #include <vector>
 
+#include "metro/policy_names.hpp"
 #include "metro/trace.hpp"
 
 namespace metro {
 
 /// Which batches, placement and policy a map is of.
 struct ActivatedMapSpec {
-  std::string algorithm = "eplb";
+  std::string algorithm{kEplbAlgorithm};
   int gpus = 1;
   double replication = 1;  ///< slots per expert, >= 1
   int tokens = 1;          ///< of the global batch
-  std::string policy = "optimal";
+  std::string policy{kDefaultPolicy};
   int batches = 32;
   std::uint64_t seed = 0;
 };

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "metro/policy_names.hpp"
 #include "metro/simulate.hpp"
 
 namespace metro {
@@ -15,9 +16,9 @@ namespace metro {
 struct AdviceCandidate {
   double replication = 1;
   bool tensor_sharded = false;  ///< moe-TP: every expert over all GPUs, no replicas, no router
-  std::string algorithm = "homed";
-  std::string policy = "home";
-  std::string prefill_policy = "home";
+  std::string algorithm{kHomedAlgorithm};
+  std::string policy{kHomePolicy};
+  std::string prefill_policy{kHomePolicy};
 
   [[nodiscard]] bool is_off() const noexcept { return replication == 1 && !tensor_sharded; }
   /// "EPLB off", "moe-TP", or placement + policy such as "homed+optimal".

@@ -4,21 +4,32 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
+#include "metro/router.hpp"
 #include "metro/trace.hpp"
 
 namespace metro {
 
+/// A policy that is in no table: a caller's own, for one comparison.
+struct CustomPolicy {
+  std::string name;  ///< in rows; no name of policies()
+  /// Binds it to a layer's placement. Called from several threads, and so are its results, each
+  /// by one thread at a time.
+  std::function<std::unique_ptr<RoutingPolicy>(const LayerPlacement&, const RouteOptions&)> make;
+};
+
 /// A grid of what to compare on one trace: every combination of the lists.
 struct CompareSpec {
-  std::vector<std::string> algorithms{"eplb"};
+  std::vector<std::string> algorithms{std::string(kEplbAlgorithm)};
   std::vector<int> gpus;
   std::vector<double> replication;  ///< slots per expert, >= 1
   std::vector<int> tokens;          ///< of the global batch, or per GPU, see below
   bool tokens_are_per_gpu = false;
-  std::vector<std::string> policies;
+  std::vector<std::string> policies;  ///< names of policies(), or of `custom`
+  std::vector<CustomPolicy> custom;
   int batches = 32;
   std::uint64_t seed = 0;
   int num_threads = 0;  ///< 0: one per core. The result does not depend on it.

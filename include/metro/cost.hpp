@@ -12,6 +12,7 @@
 #include "metro/calibration.hpp"
 #include "metro/gpu.hpp"
 #include "metro/model.hpp"
+#include "metro/policy_names.hpp"
 
 namespace metro {
 
@@ -37,7 +38,7 @@ struct Deployment {
   DataType dense_weights = DataType::kBf16;  ///< of attention, dense and shared layers
   DataType kv = DataType::kBf16;
   int slots_per_gpu = 0;  ///< replica slots of a GPU in a layer; 0: one copy of every expert
-  std::string policy = "optimal";
+  std::string policy{kDefaultDecodePolicy};
   std::string engine;  ///< "vllm", "sglang", "trtllm", or another: an average engine
 
   /// `weights` for the experts, with the types that such checkpoints have elsewhere.

@@ -22,14 +22,26 @@ struct PlacementRequest {
 using PlaceLayer = LayerPlacement (*)(std::span<const double> load,
                                       const PlacementRequest& request);
 
-/// One row of the table of placement algorithms.
+/// Everything that this program knows of a placement algorithm: one row of its only table
+/// (docs/policies.md). An aggregate of facts, each checked against what the algorithm does.
 struct PlacementAlgorithm {
+  /// What `--algorithm`, files and `place` call it.
   std::string_view name;
-  std::string_view summary;  ///< one line, for help texts
-  PlaceLayer place_layer;
+  /// How it places, in one line.
+  std::string_view rule;
+  /// Who places so: an engine, a paper, or this library.
+  std::string_view source;
+  /// Looks at the load of experts; the others place any load alike.
+  bool uses_loads = false;
+  /// Looks at PlacementRequest's groups and nodes; the others place as if there were one of each.
+  bool uses_groups = false;
+  /// May put two copies of an expert on one GPU, where only one of them is of use.
+  bool repeats_on_gpu = false;
+  /// Places one layer. Throws Error{kInfeasible} where it cannot.
+  PlaceLayer place_layer = nullptr;
 };
 
-/// All algorithms, in the order of DESIGN.md.
+/// All algorithms: what engines do first.
 std::span<const PlacementAlgorithm> placement_algorithms();
 
 /// The algorithm of that name, or nullptr.

@@ -12,6 +12,7 @@
 #include "metro/cost.hpp"
 #include "metro/gpu.hpp"
 #include "metro/model.hpp"
+#include "metro/policy_names.hpp"
 #include "metro/requests.hpp"
 #include "metro/trace.hpp"
 
@@ -31,10 +32,10 @@ struct SimulationConfig {
   std::shared_ptr<const Calibration> calibration;  ///< may be null
 
   double replication = 1.0;  ///< replica slots per expert
-  std::string algorithm = "homed";
-  std::string policy = "optimal";         ///< of steps that only decode
-  std::string prefill_policy = "shares";  ///< of steps with prompt tokens
-  std::int64_t rearrange_every = 0;       ///< steps between new placements; 0: never
+  std::string algorithm{kHomedAlgorithm};
+  std::string policy{kDefaultDecodePolicy};           ///< of steps that only decode
+  std::string prefill_policy{kDefaultPrefillPolicy};  ///< of steps with prompt tokens
+  std::int64_t rearrange_every = 0;                   ///< steps between new placements; 0: never
 
   std::shared_ptr<const RoutingTrace> trace;  ///< who chooses experts; null: `profile` does
   std::string profile;                        ///< of a router; empty: the one nearest to the model

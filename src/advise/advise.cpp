@@ -19,10 +19,13 @@ std::vector<AdviceCandidate> candidates(const std::string& prefill_policy,
                                         const std::vector<double>& replication) {
   std::vector<AdviceCandidate> all = {AdviceCandidate{}, AdviceCandidate{.tensor_sharded = true}};
   for (const double ratio : replication) {
-    all.push_back({ratio, false, "eplb", "even", "even"});
-    all.push_back({ratio, false, "eplb", "hash", "hash"});
-    for (const char* policy : {"home", "metro-paper", "optimal"}) {
-      all.push_back({ratio, false, "homed", policy, prefill_policy});
+    for (const std::string_view policy : {kEvenPolicy, kHashPolicy}) {
+      all.push_back(
+          {ratio, false, std::string(kEplbAlgorithm), std::string(policy), std::string(policy)});
+    }
+    for (const std::string_view policy : {kHomePolicy, kPaperPolicy, kDefaultDecodePolicy}) {
+      all.push_back(
+          {ratio, false, std::string(kHomedAlgorithm), std::string(policy), prefill_policy});
     }
   }
   return all;

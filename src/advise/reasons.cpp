@@ -61,7 +61,7 @@ class Writer {
   /// What engines do at that replication.
   [[nodiscard]] const AdviceRow* even(double replication) const {
     return best([replication](const AdviceCandidate& c) {
-      return c.policy == "even" && c.replication == replication;
+      return c.policy == kEvenPolicy && c.replication == replication;
     });
   }
 

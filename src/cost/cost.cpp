@@ -56,9 +56,7 @@ void Deployment::validate(const ModelConfig& model) const {
             (slots_per_gpu == 0 || slots >= model.num_experts),
         "slots_per_gpu", slots_per_gpu,
         fmt::format("0, or enough that {} GPUs hold {} experts", expert_gpus(), model.num_experts));
-  if (cost::router_us(policy, nullptr) < 0) {
-    throw Error(ErrorCode::kUsage, fmt::format("policy is '{}', must be a routing policy", policy));
-  }
+  require_policy(policy);
 }
 
 struct CostModel::Parts {

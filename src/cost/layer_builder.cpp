@@ -2,7 +2,6 @@
 #include "cost/layer_builder.hpp"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 
 namespace metro::cost {
@@ -11,44 +10,16 @@ namespace {
 /// Softmax or sigmoid, choice of experts and their renormalised weights, one kernel.
 constexpr double kTopkUs = 4.3;
 
-struct RouterCost {
-  std::string_view policy;
-  double us;
-  bool needs_global_batch;
-};
-
-/// Our kernels on an H100, 256 experts on 16 GPUs, 256 tokens (docs/performance.md); the paper's on
-/// an A100 took 26 us. Policies without a kernel choose by token alone, as `hash` does, and count
-/// as it.
-constexpr std::array kRouters = {
-    RouterCost{"even", 6.3, true},         RouterCost{"hash", 1.8, false},
-    RouterCost{"round-robin", 1.8, false}, RouterCost{"random", 1.8, false},
-    RouterCost{"static", 1.8, false},      RouterCost{"single", 1.6, false},
-    RouterCost{"home", 1.6, false},        RouterCost{"shares", 2.0, false},
-    RouterCost{"metro-paper", 22, true},   RouterCost{"metro", 22, true},
-    RouterCost{"optimal", 2.3, true},
-};
-
-const RouterCost* find_router(std::string_view policy) noexcept {
-  const auto* found = std::ranges::find(kRouters, policy, &RouterCost::policy);
-  return found == kRouters.end() ? nullptr : found;
-}
-
 }  // namespace
 
-double router_us(std::string_view policy, const Calibration* calibration) noexcept {
-  if (calibration != nullptr) {
+double router_us(const PolicyInfo& policy, const Calibration* calibration) noexcept {
+  for (const std::string_view key : {policy.name, policy.calibration_key}) {
+    if (calibration == nullptr) break;
     for (const auto& [name, us] : calibration->router_us) {
-      if (name == policy) return us;
+      if (name == key) return us;
     }
   }
-  const RouterCost* router = find_router(policy);
-  return router == nullptr ? -1 : router->us;
-}
-
-bool needs_global_batch(std::string_view policy) noexcept {
-  const RouterCost* router = find_router(policy);
-  return router != nullptr && router->needs_global_batch;
+  return policy.route_us;
 }
 
 LayerBuilder::LayerBuilder(const ModelConfig& model, const GpuSpec& gpu,
@@ -152,15 +123,15 @@ void LayerBuilder::add_exchange(StepParts& parts) const {
       !deployment_.tensor_sharded_experts &&
       deployment_.slots_per_gpu * deployment_.expert_gpus() > model_.num_experts;
   if (!has_choice) return;
+  const PolicyInfo& policy = require_policy(deployment_.policy);
   const double layers = model_.num_moe_layers();
-  parts.fixed.push_back({Stage::kRoute,
-                         layers * std::max(0.0, router_us(deployment_.policy, calibration_)), 0, 0,
-                         0});
+  parts.fixed.push_back({Stage::kRoute, layers * router_us(policy, calibration_), 0, 0, 0});
   // Where tokens are all-gathered, or every GPU has them, the global batch is there for nothing.
   const bool is_told = deployment_.attention_ranks() > 1 &&
                        deployment_.dispatch == Dispatch::kAllToAll &&
-                       needs_global_batch(deployment_.policy);
+                       policy.needs != PolicyNeeds::kOwnRows;
   if (!is_told) return;
+  // Of the ids of a decode batch, too, the latency is what costs: they are charged as a bitmap.
   AlphaBeta line = network_.line(Collective::kAllGather, deployment_.gpus);
   const double bitmap_bytes = model_.num_experts / 8.0 * deployment_.gpus;
   parts.collectives.push_back({Stage::kExchange,

@@ -6,6 +6,7 @@
 #include "cost/step_parts.hpp"
 #include "metro/gpu.hpp"
 #include "metro/model.hpp"
+#include "metro/router.hpp"
 
 namespace metro::cost {
 
@@ -42,11 +43,7 @@ class LayerBuilder {
   double tp_;
 };
 
-/// Time of one layer's `policy` on the GPU: the calibration's, or an H100's; -1 for an unknown
-/// policy.
-double router_us(std::string_view policy, const Calibration* calibration) noexcept;
-
-/// True for policies that need the experts of all ranks' tokens before they can choose.
-bool needs_global_batch(std::string_view policy) noexcept;
+/// Microseconds of one layer's `policy` on the GPU: the calibration's, else the table's.
+double router_us(const PolicyInfo& policy, const Calibration* calibration) noexcept;
 
 }  // namespace metro::cost

@@ -13,14 +13,21 @@
 #include "core/replica_index.hpp"
 #include "core/rng.hpp"
 #include "metro/error.hpp"
+#include "metro/router.hpp"
 #include "routing/activation_solver.hpp"
 #include "routing/share_thresholds.hpp"
 
 namespace metro::cuda {
 namespace {
 
-constexpr auto kPolicyNames = std::to_array<std::string_view>(
-    {"home", "hash", "shares", "even", "metro-paper", "metro", "optimal"});
+/// Which kernel runs a policy. Whether one does is PolicyInfo::device; a test compares the two.
+constexpr auto kKernels = std::to_array<DeviceKernel>({{"home", DevicePolicy::kHome},
+                                                       {"hash", DevicePolicy::kHash},
+                                                       {"shares", DevicePolicy::kShares},
+                                                       {"even", DevicePolicy::kEven},
+                                                       {"metro-paper", DevicePolicy::kMetroPaper},
+                                                       {"metro", DevicePolicy::kMetro},
+                                                       {"optimal", DevicePolicy::kOptimal}});
 
 std::size_t at(int index) noexcept { return static_cast<std::size_t>(index); }
 std::uint32_t word(int value) noexcept { return static_cast<std::uint32_t>(value); }
@@ -137,14 +144,20 @@ void check_fits(const LayerPlacement& placement, const TableLayout& layout) {
 
 }  // namespace
 
+std::span<const DeviceKernel> device_kernels() noexcept { return kKernels; }
+
 DevicePolicy device_policy(std::string_view name) {
-  const auto* found = std::ranges::find(kPolicyNames, name);
-  if (found == kPolicyNames.end()) {
+  const PolicyInfo& info = require_policy(name);
+  if (!info.device) {
+    std::vector<std::string_view> names;
+    for (const PolicyInfo& policy : policies()) {
+      if (policy.device) names.push_back(policy.name);
+    }
     throw Error(ErrorCode::kUsage,
                 fmt::format("policy '{}' does not run on a GPU; those that do: {}", name,
-                            fmt::join(kPolicyNames, ", ")));
+                            fmt::join(names, ", ")));
   }
-  return static_cast<DevicePolicy>(found - kPolicyNames.begin());
+  return std::ranges::find(kKernels, name, &DeviceKernel::policy)->kernel;
 }
 
 TableLayout table_layout(DevicePolicy policy, int num_experts, int num_gpus, int max_replicas) {

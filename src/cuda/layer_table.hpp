@@ -23,6 +23,13 @@ enum class DevicePolicy { kHome, kHash, kShares, kEven, kMetroPaper, kMetro, kOp
   return policy >= DevicePolicy::kMetroPaper;
 }
 
+/// The kernel that is a policy's device version.
+struct DeviceKernel {
+  std::string_view policy;
+  DevicePolicy kernel;
+};
+std::span<const DeviceKernel> device_kernels() noexcept;
+
 /// Throws Error{kUsage} for a name that has no kernel, naming those that do.
 DevicePolicy device_policy(std::string_view name);
 

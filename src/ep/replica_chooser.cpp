@@ -11,27 +11,41 @@ std::size_t size_of(TopkView topk) {
   return static_cast<std::size_t>(topk.num_tokens) * static_cast<std::size_t>(topk.topk);
 }
 
-}  // namespace
-
-RoutingExchange exchange_for(std::string_view policy) noexcept {
-  for (const std::string_view name : {"hash", "random", "static", "shares", "home", "single"}) {
-    if (policy == name) return RoutingExchange::kNothing;
+/// Whether each rank holds just the rows that source_rank() says are its own.
+bool hold_their_rows(std::span<const int> tokens_per_rank) {
+  const int ranks = static_cast<int>(tokens_per_rank.size());
+  const int total = std::accumulate(tokens_per_rank.begin(), tokens_per_rank.end(), 0);
+  int row = 0;
+  for (int rank = 0; rank < ranks; ++rank) {
+    const int tokens = tokens_per_rank[static_cast<std::size_t>(rank)];
+    if (tokens > 0 && (source_rank(row, total, ranks) != rank ||
+                       source_rank(row + tokens - 1, total, ranks) != rank)) {
+      return false;
+    }
+    row += tokens;
   }
-  const PolicyInfo* info = find_policy(policy);
-  return info != nullptr && info->single_replica ? RoutingExchange::kActivation
-                                                 : RoutingExchange::kIds;
+  return true;
 }
+
+}  // namespace
 
 ReplicaChooser::ReplicaChooser(const LayerPlacement& placement, std::string_view policy,
                                const RouteOptions& options)
     : router_(placement, policy, options),
-      exchange_(exchange_for(policy)),
+      policy_(require_policy(policy)),
       num_experts_(placement.num_experts),
       slots_(static_cast<std::size_t>(placement.num_experts), kMasked) {}
 
+PolicyNeeds ReplicaChooser::needs(std::span<const int> tokens_per_rank) const noexcept {
+  const bool counts_others = policy_.needs == PolicyNeeds::kOwnRows && policy_.counts_tokens &&
+                             !hold_their_rows(tokens_per_rank);
+  return counts_others ? PolicyNeeds::kIds : policy_.needs;
+}
+
 void ReplicaChooser::share(TopkView own, std::span<const int> tokens_per_rank,
                            Transport& transport) {
-  if (exchange_ == RoutingExchange::kActivation) {
+  const PolicyNeeds shared = needs(tokens_per_rank);
+  if (shared == PolicyNeeds::kBitmap) {
     share_activation(own, transport);
     return;
   }
@@ -42,7 +56,7 @@ void ReplicaChooser::share(TopkView own, std::span<const int> tokens_per_rank,
   global_.num_tokens = std::accumulate(tokens_per_rank.begin(), tokens_per_rank.end(), 0);
   global_.ids.assign(size_of(global_.view()), kMasked);
   replica_ids_.resize(global_.ids.size());
-  if (exchange_ == RoutingExchange::kIds) {
+  if (shared == PolicyNeeds::kIds) {
     share_ids(own, tokens_per_rank, transport);
   } else {
     std::ranges::copy(own.ids, global_.ids.begin() + static_cast<std::ptrdiff_t>(first_id_));
@@ -83,7 +97,7 @@ void ReplicaChooser::share_ids(TopkView own, std::span<const int> tokens_per_ran
 }
 
 void ReplicaChooser::route_own(TopkView own, std::span<std::int32_t> replica_ids) noexcept {
-  if (exchange_ != RoutingExchange::kActivation) {
+  if (policy_.needs != PolicyNeeds::kBitmap) {
     router_.route(global_.view(), replica_ids_);
     std::copy_n(replica_ids_.begin() + static_cast<std::ptrdiff_t>(first_id_), size_of(own),
                 replica_ids.begin());

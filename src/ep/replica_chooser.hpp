@@ -14,17 +14,6 @@
 
 namespace metro::ep {
 
-/// What ranks must tell each other, once each knows its own tokens' experts, so that all choose
-/// replicas alike.
-enum class RoutingExchange : std::uint8_t {
-  kNothing,     ///< a row's replicas depend on its place in the global batch alone
-  kActivation,  ///< on which experts the global batch activates: one bit an expert
-  kIds          ///< on all ids of the global batch (`even` counts an expert's tokens)
-};
-
-/// What the policy needs; kIds, which is always enough, for names not known here.
-RoutingExchange exchange_for(std::string_view policy) noexcept;
-
 /// Chooses the replicas of a rank's own tokens as if the global batch were routed in one place.
 ///
 /// The global batch is the ranks' tokens in rank order. Each rank's choice equals the rows of
@@ -36,14 +25,17 @@ class ReplicaChooser {
   ReplicaChooser(const LayerPlacement& placement, std::string_view policy,
                  const RouteOptions& options);
 
-  [[nodiscard]] RoutingExchange exchange() const noexcept { return exchange_; }
+  /// What the ranks tell each other of a batch, once each knows its own tokens' experts. What the
+  /// policy's row says, but all ids where it counts a source rank's tokens and the ranks hold
+  /// unequal shares: floor(row * G / T) then puts tokens of two ranks into one source rank.
+  [[nodiscard]] PolicyNeeds needs(std::span<const int> tokens_per_rank) const noexcept;
 
   /// The whole batch in one place: what all-gather dispatch has.
   void route(TopkView global, std::span<std::int32_t> replica_ids) noexcept {
     router_.route(global, replica_ids);
   }
 
-  /// Step 1 of all-to-all dispatch: tells the other ranks what `exchange()` says.
+  /// Step 1 of all-to-all dispatch: tells the other ranks what `needs` says.
   void share(TopkView own, std::span<const int> tokens_per_rank, Transport& transport);
 
   /// Step 2: routes the rank's own tokens; no communication.
@@ -54,7 +46,7 @@ class ReplicaChooser {
   void share_ids(TopkView own, std::span<const int> tokens_per_rank, Transport& transport);
 
   Router router_;
-  RoutingExchange exchange_;
+  const PolicyInfo& policy_;
   int num_experts_;
   std::size_t first_id_ = 0;               // of the own tokens, in global_
   TopkBatch global_;                       // masked where ids of others are not needed

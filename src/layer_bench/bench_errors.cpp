@@ -6,6 +6,7 @@
 #include <tuple>
 
 #include "layer_bench/layer_bench.hpp"
+#include "metro/policy_names.hpp"
 
 namespace metro::layer_bench {
 namespace {
@@ -76,7 +77,7 @@ LayerComparison compare_layers(const LayerPrediction& prediction) {
   result.experts = cost::summarise_errors(whole.experts);
   result.layer = cost::summarise_errors(whole.layer);
   result.vs_none = changes(prediction.rows, kNoReplication, false);
-  result.vs_even = changes(prediction.rows, "even", true);
+  result.vs_even = changes(prediction.rows, kEvenPolicy, true);
   return result;
 }
 

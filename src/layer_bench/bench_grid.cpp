@@ -7,6 +7,7 @@
 #include "metro/compare.hpp"
 #include "metro/metrics.hpp"
 #include "metro/placer.hpp"
+#include "metro/router.hpp"
 
 namespace metro::layer_bench {
 namespace {
@@ -38,6 +39,14 @@ std::vector<double> means_by_rank(const std::vector<std::vector<double>>& values
 
 }  // namespace
 
+std::vector<std::string> headline_policies() {
+  std::vector<std::string> names;
+  for (const PolicyInfo& policy : policies()) {
+    if (policy.headline) names.emplace_back(policy.name);
+  }
+  return names;
+}
+
 std::vector<BenchModel> bench_models(const LayerBenchOptions& options) {
   const int max_batch = std::ranges::max(options.gpus) * std::ranges::max(options.tokens_per_gpu);
   std::vector<BenchModel> models;
@@ -58,11 +67,11 @@ std::vector<BenchCase> bench_cases(const BenchModel& model, int gpus,
   std::vector<BenchCase> cases;
   if (options.sharding == ep::ExpertSharding::kExpertParallel) {
     cases.push_back({.label = std::string(kNoReplication),
-                     .policy = "home",
+                     .policy = std::string(kHomePolicy),
                      .placement = placed(model, gpus, 1.0, options)});
   }
   cases.push_back({.label = std::string(kTensorSharded),
-                   .policy = "home",
+                   .policy = std::string(kHomePolicy),
                    .sharding = ep::ExpertSharding::kTensorSharded,
                    .placement = {}});
   if (options.sharding == ep::ExpertSharding::kTensorSharded) return cases;

@@ -79,7 +79,7 @@ class OtherStages {
                  rank[metro::Stage::kShared] / cost_.engine().shared_exposed;
     // Ids are mapped to slots in every row, replicas or not.
     if (of.sharding == ep::ExpertSharding::kExpertParallel) {
-      sum += std::max(0.0, cost::router_us(of.policy, calibration_));
+      sum += std::max(0.0, cost::router_us(require_policy(of.policy), calibration_));
     }
     if (!row_.emulated) {
       sum += rank[metro::Stage::kDispatch] + rank[metro::Stage::kExchange] +

@@ -12,6 +12,7 @@
 
 #include "metro/calibration.hpp"
 #include "metro/model.hpp"
+#include "metro/policy_names.hpp"
 
 namespace metro::layer_bench {
 
@@ -99,7 +100,7 @@ struct RouterBatches {
   int tokens = 256;
   int topk = 8;
   int batches = 16;
-  std::string_view algorithm = "homed";
+  std::string_view algorithm = kHomedAlgorithm;
 };
 
 /// Calibrates this machine's CPU as if it were a GPU. Throws Error{kDevice}, {kUsage}.

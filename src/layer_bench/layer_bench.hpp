@@ -13,6 +13,7 @@
 #include "metro/ep/layer_config.hpp"
 #include "metro/ep/stages.hpp"
 #include "metro/model.hpp"
+#include "metro/policy_names.hpp"
 #include "metro/trace.hpp"
 
 namespace metro::ep {
@@ -28,6 +29,9 @@ inline constexpr double kNotMeasured = std::numeric_limits<double>::quiet_NaN();
 inline constexpr std::string_view kNoReplication = "none";    ///< the same algorithm at P = E
 inline constexpr std::string_view kTensorSharded = "moe-tp";  ///< ExpertSharding::kTensorSharded
 
+/// The policies of the table that a bench shows when it is not told which.
+std::vector<std::string> headline_policies();
+
 /// What `metro bench layer` times: every combination of the lists, and for each of them every
 /// policy, no replication and moe-TP on the same batches.
 struct LayerBenchOptions {
@@ -35,8 +39,8 @@ struct LayerBenchOptions {
   std::vector<int> gpus{8};  ///< ranks; virtual ones where the transport has only one
   std::vector<int> tokens_per_gpu{1, 4, 8, 32, 64, 128};
   std::vector<double> replication{1.0, 1.125, 1.25, 1.5};
-  std::string algorithm = "homed";
-  std::vector<std::string> policies{"even", "hash", "home", "metro-paper", "optimal"};
+  std::string algorithm{kHomedAlgorithm};
+  std::vector<std::string> policies = headline_policies();
   ep::Dispatch dispatch = ep::Dispatch::kAllGather;
   ep::Combine combine = ep::Combine::kReduceScatter;
   ep::ExpertSharding sharding =

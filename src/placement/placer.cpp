@@ -12,12 +12,26 @@
 namespace metro {
 namespace {
 
-constexpr std::array<PlacementAlgorithm, 3> kAlgorithms{{
-    {"eplb", "balances expected tokens per GPU, as DeepSeek's EPLB bit for bit", place_eplb},
-    {"contiguous", "slot p holds expert p mod E, whatever the load", place_contiguous},
-    {"homed", "a home for every expert, second copies of hot ones: never worse than no replicas",
-     place_homed},
-}};
+/// The one table of placements; what a row leaves out is false.
+constexpr auto kAlgorithms = std::to_array<PlacementAlgorithm>({
+    {.name = "eplb",
+     .rule = "balances expected tokens per GPU, as DeepSeek's EPLB bit for bit",
+     .source = "DeepSeek; vLLM, SGLang",
+     .uses_loads = true,
+     .uses_groups = true,
+     .repeats_on_gpu = true,
+     .place_layer = place_eplb},
+    {.name = "contiguous",
+     .rule = "slot p holds expert p mod E, whatever the load",
+     .source = "engines before they rebalance",
+     .repeats_on_gpu = true,
+     .place_layer = place_contiguous},
+    {.name = "homed",
+     .rule = "a home for every expert, second copies of hot ones: never worse than no replicas",
+     .source = "metro",
+     .uses_loads = true,
+     .place_layer = place_homed},
+});
 
 std::string algorithm_names() {
   std::string names;

@@ -24,6 +24,11 @@ std::string describe(const GridPoint& point) {
   return fmt::format("{} on {} GPUs with {} replicas", point.algorithm, point.gpus, point.replicas);
 }
 
+const CustomPolicy* find_custom(const CompareSpec& spec, std::string_view name) {
+  const auto found = std::ranges::find(spec.custom, name, &CustomPolicy::name);
+  return found == spec.custom.end() ? nullptr : &*found;
+}
+
 void check(const RoutingTrace& trace, const CompareSpec& spec) {
   const auto usage = [](const std::string& message) { throw Error(ErrorCode::kUsage, message); };
   if (spec.batches < 1) usage(fmt::format("batches is {}, must be at least 1", spec.batches));
@@ -38,8 +43,13 @@ void check(const RoutingTrace& trace, const CompareSpec& spec) {
       usage(fmt::format("replication is {}, must be at least 1", replication));
     }
   }
+  for (const CustomPolicy& custom : spec.custom) {
+    const bool is_taken = find_policy(custom.name) != nullptr ||
+                          std::ranges::count(spec.custom, custom.name, &CustomPolicy::name) > 1;
+    if (is_taken) usage(fmt::format("policy '{}' is defined twice", custom.name));
+  }
   for (const std::string& policy : spec.policies) {
-    if (find_policy(policy) == nullptr) usage(fmt::format("unknown policy '{}'", policy));
+    if (find_custom(spec, policy) == nullptr) require_policy(policy);
   }
   for (const std::string& algorithm : spec.algorithms) {
     if (find_placement_algorithm(algorithm) == nullptr) {
@@ -78,10 +88,27 @@ std::vector<GridPoint> grid_points(const RoutingTrace& trace, const CompareSpec&
 
 std::vector<std::string_view> replayed_policies(const CompareSpec& spec) {
   std::vector<std::string_view> names(spec.policies.begin(), spec.policies.end());
-  for (const std::string_view always : {"even", "optimal"}) {
+  for (const std::string_view always : {kEvenPolicy, kOptimalPolicy}) {
     if (std::ranges::find(names, always) == names.end()) names.push_back(always);
   }
   return names;
+}
+
+std::vector<MakeRouter> router_makers(const CompareSpec& spec,
+                                      const std::vector<std::string_view>& names) {
+  std::vector<MakeRouter> makers;
+  for (const std::string_view name : names) {
+    if (const CustomPolicy* custom = find_custom(spec, name)) {
+      makers.push_back([custom](const LayerPlacement& placement, const RouteOptions& options) {
+        return Router(custom->make(placement, options));
+      });
+    } else {
+      makers.push_back([name](const LayerPlacement& placement, const RouteOptions& options) {
+        return Router(placement, name, options);
+      });
+    }
+  }
+  return makers;
 }
 
 /// 1 where both are 0: a trace of masked tokens activates nothing under any policy.
@@ -108,8 +135,8 @@ void append_rows(const GridPoint& point, int tokens, const CellTotals& cell,
     const auto at = std::ranges::find(names, policy) - names.begin();
     return cell.policies[static_cast<std::size_t>(at)].max_activated;
   };
-  const std::int64_t even = activated_by("even");
-  const std::int64_t optimal = activated_by("optimal");
+  const std::int64_t even = activated_by(kEvenPolicy);
+  const std::int64_t optimal = activated_by(kOptimalPolicy);
   for (std::size_t i = 0; i < num_asked; ++i) {
     const PolicyTotals& policy = cell.policies[i];
     rows.push_back({
@@ -153,6 +180,7 @@ std::vector<CompareRow> compare(const RoutingTrace& trace, const CompareSpec& sp
   check(trace, spec);
   const std::vector<GridPoint> points = grid_points(trace, spec);
   const std::vector<std::string_view> names = replayed_policies(spec);
+  const std::vector<MakeRouter> makers = router_makers(spec, names);
   const std::int64_t half = trace.num_tokens() / 2;
   const Loads loads = trace.loads(0, half);
 
@@ -171,7 +199,7 @@ std::vector<CompareRow> compare(const RoutingTrace& trace, const CompareSpec& sp
   std::size_t done = 0;
   for_each_parallel(num_layers, spec.num_threads, [&](std::size_t i) {
     const int layer = static_cast<int>(i);
-    LayerReplay replay(trace, layer, layer_loads(loads, layer), points, names, spec.seed);
+    LayerReplay replay(trace, layer, layer_loads(loads, layer), points, makers, spec.seed);
     GridTotals of_layer = replay.run(spec.batches);
     const std::scoped_lock lock(mutex);
     add(totals, std::move(of_layer));

@@ -28,16 +28,16 @@ Loads layer_loads(const Loads& loads, int layer) {
   return {1, loads.num_experts, {load.begin(), load.end()}};
 }
 
-LayerReplay::Lane::Lane(const LayerPlacement& placement,
-                        const std::vector<std::string_view>& policies, const RouteOptions& options)
+LayerReplay::Lane::Lane(const LayerPlacement& placement, const std::vector<MakeRouter>& policies,
+                        const RouteOptions& options)
     : has_choice(placement.num_replicas() > placement.num_experts), counter(placement) {
   routers.reserve(policies.size());
-  for (const std::string_view policy : policies) routers.emplace_back(placement, policy, options);
+  for (const MakeRouter& make : policies) routers.push_back(make(placement, options));
 }
 
 LayerReplay::LayerReplay(const RoutingTrace& trace, int layer, const Loads& loads,
                          const std::vector<GridPoint>& points,
-                         const std::vector<std::string_view>& policies, std::uint64_t seed)
+                         const std::vector<MakeRouter>& policies, std::uint64_t seed)
     : trace_(trace),
       layer_(layer),
       seed_(seed),
@@ -47,6 +47,9 @@ LayerReplay::LayerReplay(const RoutingTrace& trace, int layer, const Loads& load
     const PlacementRequest request{.num_replicas = replicas, .num_gpus = point.gpus};
     return place(loads, request, point.algorithm).layers.front();
   };
+  const MakeRouter make_home = [](const LayerPlacement& placement, const RouteOptions& how) {
+    return Router(placement, kHomePolicy, how);
+  };
   std::map<std::pair<std::string_view, int>, std::size_t> baseline_at;
   for (std::size_t p = 0; p < points.size(); ++p) {
     const GridPoint& point = points[p];
@@ -55,8 +58,7 @@ LayerReplay::LayerReplay(const RoutingTrace& trace, int layer, const Loads& load
         baseline_at.try_emplace({point.algorithm, point.gpus}, baselines_.size());
     if (is_new) {
       const int replicas = replicas_for(trace.num_experts(), 1.0, point.gpus);
-      baselines_.emplace_back(build(point, replicas), std::vector<std::string_view>{"home"},
-                              options);
+      baselines_.emplace_back(build(point, replicas), std::vector{make_home}, options);
     }
     baseline_of_.push_back(entry->second);
     empty_.emplace_back(point.tokens.size(),

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <string>
 #include <string_view>
@@ -45,11 +46,14 @@ struct CellTotals {
 /// [grid point][its batch sizes]
 using GridTotals = std::vector<std::vector<CellTotals>>;
 
+/// Binds a policy to a placement. Called from several threads.
+using MakeRouter = std::function<Router(const LayerPlacement&, const RouteOptions&)>;
+
 /// Replays the batches of one layer over all grid points: each batch is gathered once, for all.
 class LayerReplay {
  public:
   LayerReplay(const RoutingTrace& trace, int layer, const Loads& loads,
-              const std::vector<GridPoint>& points, const std::vector<std::string_view>& policies,
+              const std::vector<GridPoint>& points, const std::vector<MakeRouter>& policies,
               std::uint64_t seed);
 
   GridTotals run(int num_batches);
@@ -57,7 +61,7 @@ class LayerReplay {
  private:
   /// A placement with the routers that are raced on it.
   struct Lane {
-    Lane(const LayerPlacement& placement, const std::vector<std::string_view>& policies,
+    Lane(const LayerPlacement& placement, const std::vector<MakeRouter>& policies,
          const RouteOptions& options);
     bool has_choice;  // some expert has two replicas
     MetricsCounter counter;

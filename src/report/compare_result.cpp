@@ -94,7 +94,7 @@ std::vector<ActivatedMapSpec> map_specs(const CompareSpec& spec) {
   map.batches = spec.batches;
   map.seed = spec.seed;
   std::vector<ActivatedMapSpec> maps;
-  for (const char* policy : {"even", "optimal"}) {
+  for (const std::string_view policy : {kEvenPolicy, kOptimalPolicy}) {
     maps.push_back(map);
     maps.back().policy = policy;
   }

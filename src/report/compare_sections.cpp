@@ -3,11 +3,11 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <filesystem>
 #include <string_view>
 
+#include "metro/router.hpp"
 #include "report/heat_map.hpp"
 #include "report/html.hpp"
 #include "report/html_table.hpp"
@@ -98,12 +98,12 @@ struct Comparison {
 /// A page-wide table has room for a few policies: the baselines and the METRO family, or all where
 /// few were asked for.
 std::vector<std::string> headline_policies(const Comparison& comparison) {
-  constexpr std::array<std::string_view, 6> kShown = {"even",        "hash",  "home",
-                                                      "metro-paper", "metro", "optimal"};
+  constexpr std::size_t kRoom = 6;
   std::vector<std::string> shown;
   for (const std::string& policy : comparison.policies) {
-    const bool usual = std::ranges::find(kShown, policy) != kShown.end();
-    if (usual || comparison.policies.size() <= kShown.size()) shown.push_back(policy);
+    const PolicyInfo* info = find_policy(policy);
+    const bool usual = info != nullptr && info->headline;
+    if (usual || comparison.policies.size() <= kRoom) shown.push_back(policy);
   }
   return shown;
 }
@@ -144,15 +144,16 @@ Json page_data(const Comparison& comparison) {
                       {"samples", trace.at("layers").get<std::int64_t>() * batches},
                       {"rows", std::move(rows)}});
   }
-  return {
-      {"traces", std::move(traces)},
-      {"algorithms", comparison.algorithms},
-      {"gpus", comparison.gpus},
-      {"replication", comparison.replication},
-      {"policies", comparison.policies},
-      {"per_gpu", comparison.per_gpu},
-      {"headline",
-       {{"gpus", comparison.headline_gpus()}, {"replication", comparison.headline_replication()}}}};
+  return {{"traces", std::move(traces)},
+          {"algorithms", comparison.algorithms},
+          {"gpus", comparison.gpus},
+          {"replication", comparison.replication},
+          {"policies", comparison.policies},
+          {"per_gpu", comparison.per_gpu},
+          {"headline",
+           {{"gpus", comparison.headline_gpus()},
+            {"replication", comparison.headline_replication()},
+            {"policy", kDefaultPolicy}}}};
 }
 
 std::string_view kind_of(double value, double none) {

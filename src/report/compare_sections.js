@@ -17,7 +17,7 @@ function drawComparison(root) {
   const replications = unique(data.replication);
   const state = {
     trace: 0,
-    policy: data.policies.includes("optimal") ? "optimal" : data.policies[0],
+    policy: data.policies.includes(data.headline.policy) ? data.headline.policy : data.policies[0],
     algorithm: data.algorithms[data.algorithms.length - 1],
     gpus: data.headline.gpus,
     size: nearest(sizes, data.per_gpu ? 2 : 32),  // where choosing replicas matters most

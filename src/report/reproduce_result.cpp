@@ -10,19 +10,20 @@
 #include "report/plot.hpp"
 #include "report/result.hpp"
 #include "report/table.hpp"
+#include "reproduce/pairs.hpp"
 
 namespace metro::report {
 namespace {
 
 using Json = nlohmann::ordered_json;
 
-constexpr std::array kRivals = {
-    std::pair<std::string_view, std::string_view>{"none", "EPLB off"},
-    std::pair<std::string_view, std::string_view>{"home", "home"},
-    std::pair<std::string_view, std::string_view>{"moe_tp", "moe-TP"},
-    std::pair<std::string_view, std::string_view>{"optimal", "optimal"},
-    std::pair<std::string_view, std::string_view>{"homed_optimal", "homed + optimal"},
-};
+constexpr std::pair<std::string_view, std::string_view> named(const reproduction::System& system) {
+  return {system.key, system.name};
+}
+
+constexpr std::array kRivals = {named(reproduction::kNone), named(reproduction::kHome),
+                                named(reproduction::kMoeTp), named(reproduction::kOptimal),
+                                named(reproduction::kHomed)};
 
 Json row_json(const ReproducedFigure& figure, const ReproducedRow& row) {
   Json beside = Json::object();

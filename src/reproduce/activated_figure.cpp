@@ -58,11 +58,15 @@ ReproducedFigure make_activated_figure(Runner& runner) {
   for (const Pair& pair : pairs()) {
     const auto trace = runner.routing(pair);
     CompareSpec spec;
-    spec.algorithms = {"eplb", "homed"};
+    spec.algorithms = {std::string(kEplbAlgorithm), std::string(kHomedAlgorithm)};
     spec.gpus = {pair.gpus};
     spec.replication = runner.replications();
     spec.tokens = {32, 32 * pair.gpus};
-    spec.policies = {"even", "home", "metro-paper", "optimal"};
+    for (const System& system : systems()) {
+      if (std::ranges::find(spec.policies, system.policy) == spec.policies.end()) {
+        spec.policies.emplace_back(system.policy);
+      }
+    }
     spec.batches = kBatches;
     spec.seed = runner.seed();
     spec.num_threads = runner.num_threads();

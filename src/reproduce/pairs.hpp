@@ -54,20 +54,31 @@ struct System {
 };
 
 /// EPLB's placement and its even split, for every token: what the paper compares with.
-inline constexpr System kEplb{"eplb", "EPLB, even split", "eplb", "even", "even", true, false};
+inline constexpr System kEplb{
+    "eplb", "EPLB, even split", kEplbAlgorithm, kEvenPolicy, kEvenPolicy, true, false};
 /// The paper's system: its greedy for decode, the even split for prompts.
-inline constexpr System kMetro{"metro", "METRO", "eplb", "metro-paper", "even", true, false};
+inline constexpr System kMetro{"metro",     "METRO", kEplbAlgorithm, kPaperPolicy,
+                               kEvenPolicy, true,    false};
 /// The same with the exact optimum.
-inline constexpr System kOptimal{"optimal", "optimal", "eplb", "optimal", "even", true, false};
+inline constexpr System kOptimal{"optimal",   "optimal", kEplbAlgorithm, kOptimalPolicy,
+                                 kEvenPolicy, true,      false};
 /// EPLB off: one copy of every expert.
-inline constexpr System kNone{"none", "EPLB off", "eplb", "home", "home", false, false};
+inline constexpr System kNone{"none",      "EPLB off", kEplbAlgorithm, kHomePolicy,
+                              kHomePolicy, false,      false};
 /// Replicas that decode never uses.
-inline constexpr System kHome{"home", "home", "homed", "home", "shares", true, false};
+inline constexpr System kHome{"home", "home", kHomedAlgorithm, kHomePolicy, kDefaultPrefillPolicy,
+                              true,   false};
 /// Ours.
-inline constexpr System kHomed{
-    "homed_optimal", "homed + optimal", "homed", "optimal", "shares", true, false};
+inline constexpr System kHomed{"homed_optimal",
+                               "homed + optimal",
+                               kHomedAlgorithm,
+                               kOptimalPolicy,
+                               kDefaultPrefillPolicy,
+                               true,
+                               false};
 /// Every expert sharded over all GPUs.
-inline constexpr System kMoeTp{"moe_tp", "moe-TP", "homed", "home", "home", false, true};
+inline constexpr System kMoeTp{"moe_tp", "moe-TP", kHomedAlgorithm, kHomePolicy, kHomePolicy,
+                               false,    true};
 
 /// All of the above, in that order.
 std::span<const System> systems() noexcept;

@@ -34,7 +34,10 @@ ReproducedFigure make_router_cost_figure(Runner& runner) {
     ReproducedRow row{pair_name(pair), "exact optimum over the layer's experts",
                       "% of experts",  is_papers ? "31-41 on the host, 86-104 on the GPU" : "",
                       shares[1],       {}};
-    row.beside = {{"metro", shares[0]}, {"homed_optimal", shares[2]}, {"none", 0}, {"moe_tp", 0}};
+    row.beside = {{std::string(kMetro.key), shares[0]},
+                  {std::string(kHomed.key), shares[2]},
+                  {std::string(kNone.key), 0},
+                  {std::string(kMoeTp.key), 0}};
     figure.rows.push_back(std::move(row));
   }
   figure.plots.push_back(std::move(plot));

@@ -5,21 +5,22 @@
 
 #include "metro/router.hpp"
 
-/// The constructors that router.cpp's table names; each is defined in the file of its policy.
+/// The constructors that policy_table.cpp names; each is defined in the file of its policy.
 namespace metro::routing {
 
 using PolicyPtr = std::unique_ptr<RoutingPolicy>;
+using MakePolicy = PolicyPtr(const LayerPlacement& placement, const RouteOptions& options);
 
-PolicyPtr make_even(const LayerPlacement& placement, const RouteOptions& options);
-PolicyPtr make_hash(const LayerPlacement& placement, const RouteOptions& options);
-PolicyPtr make_round_robin(const LayerPlacement& placement, const RouteOptions& options);
-PolicyPtr make_random(const LayerPlacement& placement, const RouteOptions& options);
-PolicyPtr make_static(const LayerPlacement& placement, const RouteOptions& options);
-PolicyPtr make_single(const LayerPlacement& placement, const RouteOptions& options);
-PolicyPtr make_home(const LayerPlacement& placement, const RouteOptions& options);
-PolicyPtr make_shares(const LayerPlacement& placement, const RouteOptions& options);
-PolicyPtr make_metro_paper(const LayerPlacement& placement, const RouteOptions& options);
-PolicyPtr make_metro(const LayerPlacement& placement, const RouteOptions& options);
-PolicyPtr make_optimal(const LayerPlacement& placement, const RouteOptions& options);
+MakePolicy make_even;
+MakePolicy make_hash;
+MakePolicy make_round_robin;
+MakePolicy make_random;
+MakePolicy make_static;
+MakePolicy make_single;
+MakePolicy make_home;
+MakePolicy make_shares;
+MakePolicy make_metro_paper;
+MakePolicy make_metro;
+MakePolicy make_optimal;
 
 }  // namespace metro::routing

@@ -29,8 +29,8 @@ void SimulationConfig::validate() const {
   need(!deployment.tensor_sharded_experts || replication == 1, "replication", replication,
        "1 where experts are tensor-sharded: every GPU has its part of each");
   need_name(find_placement_algorithm(algorithm) != nullptr, "placement algorithm", algorithm);
-  need_name(find_policy(policy) != nullptr, "policy", policy);
-  need_name(find_policy(prefill_policy) != nullptr, "policy", prefill_policy);
+  require_policy(policy);
+  require_policy(prefill_policy);
   need_name(profile.empty() || find_router_profile(profile) != nullptr, "router profile", profile);
   need(rearrange_every >= 0, "rearrange_every", static_cast<double>(rearrange_every), "0 or more");
   need(concurrency >= 0, "concurrency", concurrency, "0 or more");

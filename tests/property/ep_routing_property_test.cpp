@@ -53,6 +53,40 @@ RC_GTEST_PROP(EpRouting, RanksChooseAsOneRouterDoes, (std::uint32_t seed)) {  //
   }
 }
 
+/// The batch of an instance, each rank with the rows of its own number as a source.
+std::vector<int> equal_shares(int num_tokens, int ranks) {
+  std::vector<int> tokens(static_cast<std::size_t>(ranks));
+  for (int t = 0; t < num_tokens; ++t) {
+    ++tokens[static_cast<std::size_t>(source_rank(t, num_tokens, ranks))];
+  }
+  return tokens;
+}
+
+RC_GTEST_PROP(EpRouting, EqualSharesNeedWhatTheTableSays, (std::uint32_t seed)) {
+  const Instance instance = random_instance(seed, {.max_experts = 24, .max_gpus = 5});
+  const std::vector<int> tokens =
+      equal_shares(instance.topk.num_tokens, instance.placement.num_gpus);
+  for (const PolicyInfo& policy : policies()) {
+    std::vector<std::int32_t> expected(instance.topk.ids.size());
+    Router(instance.placement, policy.name, {.seed = 3}).route(instance.topk.view(), expected);
+    RC_LOG() << policy.name;
+    RC_ASSERT(ep::ReplicaChooser(instance.placement, policy.name, {}).needs(tokens) ==
+              policy.needs);
+    RC_ASSERT(route_by_rank(instance, tokens, policy.name) == expected);
+  }
+}
+
+TEST(EpRouting, APolicyThatCountsHearsAllIdsWhereSharesAreUnequal) {
+  const LayerPlacement placement{1, 2, {0, 0}, {0, 1}, {}, {}};
+  for (const PolicyInfo& policy : policies()) {
+    const ep::ReplicaChooser chooser(placement, policy.name, {});
+    EXPECT_EQ(chooser.needs(std::vector{4, 4}), policy.needs) << policy.name;
+    EXPECT_EQ(chooser.needs(std::vector{3, 5}),
+              policy.counts_tokens ? PolicyNeeds::kIds : policy.needs)
+        << policy.name;
+  }
+}
+
 RC_GTEST_PROP(EpRouting, ATokenGoesOnceToEachGpuItNeeds, (std::uint32_t seed)) {
   const Instance instance = random_instance(seed);
   const auto topk = static_cast<std::size_t>(instance.topk.topk);

@@ -35,7 +35,7 @@ const std::vector<double> kTwelve{90, 132, 40, 61, 104, 165, 39, 4, 73, 56, 183,
 TEST(PlacementAlgorithms, AreFoundByName) {
   for (const PlacementAlgorithm& algorithm : placement_algorithms()) {
     EXPECT_EQ(find_placement_algorithm(algorithm.name), &algorithm);
-    EXPECT_FALSE(algorithm.summary.empty());
+    EXPECT_FALSE(algorithm.rule.empty());
   }
   EXPECT_NE(find_placement_algorithm("eplb"), nullptr);
   EXPECT_NE(find_placement_algorithm("homed"), nullptr);

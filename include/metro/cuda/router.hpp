@@ -10,13 +10,14 @@
 
 #include "metro/cuda/exchange.hpp"
 #include "metro/placement.hpp"
+#include "metro/policy_names.hpp"
 
 namespace metro::cuda {
 
 struct RouterOptions {
-  std::string_view policy = "optimal";  ///< or metro, metro-paper, home, shares, even, hash
-  int max_tokens = 0;                   ///< rows of the largest batch, up to 65,536
-  int topk = 0;                         ///< 1 to 32
+  std::string_view policy = kDefaultPolicy;  ///< one whose PolicyInfo::device is set
+  int max_tokens = 0;                        ///< rows of the largest batch, up to 65,536
+  int topk = 0;                              ///< 1 to 32
   int max_replicas = 0;  ///< slots of the largest placement that `update` may bring; 0: as now
   /// Lets the kernel start before the one in front of it in the stream has ended (programmatic
   /// dependent launch, compute capability 9.0): it fetches its tables meanwhile and waits before it

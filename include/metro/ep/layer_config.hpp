@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include "metro/model.hpp"
+#include "metro/policy_names.hpp"
 #include "metro/router.hpp"
 
 namespace metro::ep {
@@ -62,7 +63,7 @@ LayerShape layer_shape(const ModelConfig& model);
 
 /// How a layer runs; equal on all ranks.
 struct LayerOptions {
-  std::string policy = "optimal";  ///< a name of metro::policies()
+  std::string policy{kDefaultPolicy};  ///< a name of metro::policies()
   RouteOptions route{};
   Dispatch dispatch = Dispatch::kAllGather;
   Combine combine = Combine::kReduceScatter;  ///< all-to-all dispatch has only one

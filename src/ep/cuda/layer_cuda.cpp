@@ -7,6 +7,7 @@
 
 #include "ep/cuda/layer_impl.hpp"
 #include "metro/error.hpp"
+#include "metro/router.hpp"
 
 namespace metro::ep::cuda {
 namespace {
@@ -21,7 +22,7 @@ constexpr Stage kAllToAllStages[] = {Stage::kGate,   Stage::kRoute,   Stage::kDi
                                      Stage::kCombine};
 
 bool exchanges_activity(std::string_view policy) {
-  return policy == "optimal" || policy == "metro" || policy == "metro-paper";
+  return require_policy(policy).needs == PolicyNeeds::kBitmap;
 }
 
 /// The capacity with its blanks filled in; checks what can be checked before anything is made.

@@ -22,6 +22,7 @@
 #include "metro/cuda/router.hpp"
 #include "metro/error.hpp"
 #include "metro/placer.hpp"
+#include "metro/router.hpp"
 #include "replay/synthetic_batches.hpp"
 #if METRO_HAVE_NCCL
 #include "ep/cuda/nccl_transport.hpp"
@@ -67,17 +68,18 @@ std::vector<std::pair<std::string, double>> time_policies(const CalibrateOptions
                               cudaMemcpyHostToDevice));
   const std::size_t batch_ids = ids.size() / static_cast<std::size_t>(of.batches);
   std::vector<std::pair<std::string, double>> times;
-  for (const char* policy : {"even", "hash", "home", "shares", "metro-paper", "metro", "optimal"}) {
-    metro::cuda::Router router(placement,
-                               {.policy = policy, .max_tokens = of.tokens, .topk = of.topk});
+  for (const PolicyInfo& policy : policies()) {
+    if (!policy.device) continue;
+    metro::cuda::Router router(
+        placement, {.policy = policy.name, .max_tokens = of.tokens, .topk = of.topk});
     std::size_t turn = 0;
     const auto route = [&] {
       const std::size_t first = turn++ % static_cast<std::size_t>(of.batches) * batch_ids;
       router.route(0, device_ids.get() + first, of.tokens, replicas.get() + first, stream);
     };
     route();  // kernels load
-    times.emplace_back(policy, rounded_us(time_in_a_row(stream, options.quick ? 11 : 101, route,
-                                                        [&] { stream.wait(); })));
+    times.emplace_back(policy.name, rounded_us(time_in_a_row(stream, options.quick ? 11 : 101,
+                                                             route, [&] { stream.wait(); })));
   }
   return times;
 }
