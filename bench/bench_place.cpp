@@ -6,6 +6,7 @@
 #include <string>
 
 #include "core/rng.hpp"
+#include "metro/homes.hpp"
 #include "metro/placer.hpp"
 
 namespace {
@@ -39,6 +40,22 @@ void place_with_shares(benchmark::State& state, const metro::PlacementAlgorithm&
   for (auto _ : state) benchmark::DoNotOptimize(metro::place(loads, kRequest, algorithm.name));
 }
 
+/// One layer's homes, in turn for all layers: the fixed rule, and with the load searched too.
+void find_homes(benchmark::State& state, bool for_load) {
+  const metro::Loads loads = lognormal_loads(kLayers, 256);
+  const int num_gpus = static_cast<int>(state.range(0));
+  metro::Placement placement =
+      metro::place(loads, {.num_replicas = 384, .num_gpus = num_gpus}, "eplb");
+  for (metro::LayerPlacement& layer : placement.layers) layer.home.clear();
+  int i = 0;
+  for (auto _ : state) {
+    const metro::LayerPlacement& layer = placement.layers[static_cast<std::size_t>(i)];
+    benchmark::DoNotOptimize(for_load ? metro::solve_homes(layer, loads.layer(i))
+                                      : metro::find_homes(layer));
+    i = (i + 1) % kLayers;
+  }
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -48,6 +65,13 @@ int main(int argc, char** argv) {
         ->Unit(benchmark::kMillisecond);
     benchmark::RegisterBenchmark(("place/" + suffix).c_str(), place_with_shares, algorithm)
         ->Unit(benchmark::kMillisecond);
+  }
+  for (const bool for_load : {false, true}) {
+    benchmark::RegisterBenchmark(for_load ? "solve_homes/256_in_384_on" : "homes/256_in_384_on",
+                                 find_homes, for_load)
+        ->Arg(16)
+        ->Arg(64)
+        ->Unit(benchmark::kMicrosecond);
   }
   benchmark::Initialize(&argc, argv);
   if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;

@@ -57,7 +57,7 @@ metro_status metro_placement_place(const double* loads, int32_t num_layers, int3
                                    metro_placement** placement);
 
 /* From an engine's physical-to-logical map [num_layers][num_replicas]; the GPUs share the slots
-   equally, in order, and an expert's first replica is its home. */
+   equally, in order; homes are exact, as metro_placement_homes says. */
 metro_status metro_placement_create(const int32_t* replica_to_expert, int32_t num_layers,
                                     int32_t num_replicas, int32_t num_experts, int32_t num_gpus,
                                     metro_placement** placement);
@@ -77,12 +77,18 @@ typedef struct metro_layer {
   int32_t num_replicas;
   const int32_t* replica_to_expert; /* [num_replicas] */
   const int32_t* replica_to_gpu;    /* [num_replicas] */
-  const int32_t* home;              /* [num_experts] slot, or null: each expert's first replica */
+  const int32_t* home;              /* [num_experts] slot, or null: see metro_placement_homes */
   const double* shares;             /* [num_replicas] weight, or null: equal */
 } metro_layer;
 
 metro_status metro_placement_layer(const metro_placement* placement, int32_t layer,
                                    metro_layer* view);
+
+/* Writes the slot that serves each expert under policy `home` to homes [num_experts]: the layer's
+   own list, else as few experts on the fullest GPU as its replicas allow, by the fixed rule of
+   docs/formats.md. */
+metro_status metro_placement_homes(const metro_placement* placement, int32_t layer,
+                                   int32_t* homes);
 
 /* Chooses the replicas of one layer, on the CPU; does not keep the placement. One thread at a
    time. */

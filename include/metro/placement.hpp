@@ -22,7 +22,7 @@ struct LayerPlacement {
   int num_gpus = 0;
   std::vector<std::int32_t> replica_to_expert;  ///< [replicas]
   std::vector<std::int32_t> replica_to_gpu;     ///< [replicas]
-  std::vector<std::int32_t> home;  ///< [experts] slot; empty: each expert's first replica
+  std::vector<std::int32_t> home;  ///< [experts] slot; empty: `find_homes` of homes.hpp
   std::vector<double> shares;      ///< [replicas] weight >= 0; empty: equal
 
   [[nodiscard]] int num_replicas() const noexcept {

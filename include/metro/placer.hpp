@@ -47,7 +47,7 @@ std::span<const PlacementAlgorithm> placement_algorithms();
 /// The algorithm of that name, or nullptr.
 const PlacementAlgorithm* find_placement_algorithm(std::string_view name);
 
-/// Places every layer with the named algorithm and solves the shares for policy `shares`.
+/// Places every layer with the named algorithm, with shares for `shares` and homes for `home`.
 ///
 ///     metro::Placement placement = metro::place(loads, {.num_replicas = 320, .num_gpus = 32},
 ///     "homed");

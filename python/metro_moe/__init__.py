@@ -33,11 +33,13 @@ from metro_moe._metro import (
     read_trace,
     replicas_for,
     router_profiles,
+    solve_homes,
     solve_shares,
     write_placement,
     write_trace,
 )
 from metro_moe.errors import DeviceError, InfeasibleError, InputError, MetroError, UsageError
+from metro_moe.homes import exact_homes
 from metro_moe.routing import RouteResult, route
 
 algorithms = placement_algorithms
@@ -63,6 +65,7 @@ __all__ = [
     "algorithms",
     "compare",
     "count_metrics",
+    "exact_homes",
     "generate_trace",
     "place",
     "placement_algorithms",
@@ -73,6 +76,7 @@ __all__ = [
     "replicas_for",
     "route",
     "router_profiles",
+    "solve_homes",
     "solve_shares",
     "write_placement",
     "write_trace",

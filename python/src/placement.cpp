@@ -12,6 +12,7 @@
 #include <optional>
 
 #include "array.hpp"
+#include "metro/homes.hpp"
 #include "metro/io.hpp"
 
 namespace metro::python {
@@ -82,14 +83,20 @@ void bind_layer(nb::module_& module) {
                   "num_gpus: int, *, replica_to_gpu: numpy.typing.ArrayLike | None = None, "
                   "home: numpy.typing.ArrayLike | None = None, "
                   "shares: numpy.typing.ArrayLike | None = None) -> None"),
-          "Without `replica_to_gpu` the GPUs share the slots equally, in order; without `home` an "
-          "expert's first replica is its home; without `shares` they are equal.")
+          "Without `replica_to_gpu` the GPUs share the slots equally, in order; without `home` "
+          "they are exact, see `homes`; without `shares` they are equal.")
       .def_ro("num_experts", &LayerPlacement::num_experts)
       .def_ro("num_gpus", &LayerPlacement::num_gpus)
       .def_prop_ro("num_replicas", &LayerPlacement::num_replicas)
       .def_prop_ro("replica_to_expert", view_member(&LayerPlacement::replica_to_expert))
       .def_prop_ro("replica_to_gpu", view_member(&LayerPlacement::replica_to_gpu))
       .def_prop_ro("home", view_optional(&LayerPlacement::home), "[experts] slot, or None")
+      .def(
+          "homes", [](const LayerPlacement& self) { return to_numpy(find_homes(self)); },
+          nb::sig("def homes(self) -> numpy.typing.NDArray[numpy.int32]"),
+          "[experts] the slot that serves each expert under policy `home`: `home` where it is "
+          "given, else as few\nexperts on the fullest GPU as the replicas allow, by the fixed rule "
+          "of docs/formats.md.")
       .def_prop_ro("shares", view_optional(&LayerPlacement::shares), "[replicas] weight, or None")
       .def(nb::self == nb::self, nb::sig("def __eq__(self, other: object, /) -> bool"))
       .def("__reduce__",

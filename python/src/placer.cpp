@@ -11,6 +11,7 @@
 
 #include "array.hpp"
 #include "metro/error.hpp"
+#include "metro/homes.hpp"
 #include "metro/io.hpp"
 
 namespace metro::python {
@@ -73,6 +74,18 @@ void bind_placer(nb::module_& module) {
       nb::sig("def solve_shares(placement: LayerPlacement, load: numpy.typing.ArrayLike) -> "
               "numpy.typing.NDArray[numpy.float64]"),
       "Replica weights that even out the expected tokens per GPU for this load [experts].");
+  module.def(
+      "solve_homes",
+      [](const LayerPlacement& placement, nb::handle load) {
+        const AnyArray array = as_array(load, "load");
+        require_dims(array, 1, "[experts]", "load");
+        return to_numpy(solve_homes(placement, to_double(array, "load")));
+      },
+      nb::arg("placement"), nb::arg("load"),
+      nb::sig("def solve_homes(placement: LayerPlacement, load: numpy.typing.ArrayLike) -> "
+              "numpy.typing.NDArray[numpy.int32]"),
+      "Home slots with as few experts on the fullest GPU as the replicas allow, and little of this "
+      "load [experts].");
   module.def(
       "read_loads",
       [](const std::filesystem::path& path) {

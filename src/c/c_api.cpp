@@ -8,6 +8,7 @@
 
 #include "metro/c.h"
 #include "metro/error.hpp"
+#include "metro/homes.hpp"
 #include "metro/io.hpp"
 #include "metro/metrics.hpp"
 #include "metro/placer.hpp"
@@ -170,6 +171,15 @@ metro_status metro_placement_layer(const metro_placement* placement, int32_t lay
     const metro::LayerPlacement& of = layer_at(*placement, layer);
     *view = {of.num_replicas(), of.replica_to_expert.data(), of.replica_to_gpu.data(),
              data_or_null(of.home), data_or_null(of.shares)};
+  });
+}
+
+metro_status metro_placement_homes(const metro_placement* placement, int32_t layer,
+                                   int32_t* homes) {
+  return guarded([&] {
+    require(placement, "placement");
+    require(homes, "homes");
+    std::ranges::copy(metro::find_homes(layer_at(*placement, layer)), homes);
   });
 }
 

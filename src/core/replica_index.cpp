@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include "core/homes.hpp"
+
 namespace metro {
 
 ReplicaIndex::ReplicaIndex(const LayerPlacement& placement)
@@ -36,10 +38,7 @@ ReplicaIndex::ReplicaIndex(const LayerPlacement& placement)
     candidate_begin_.push_back(static_cast<std::int32_t>(candidates_.size()));
   }
 
-  home_ = placement.home;
-  if (home_.empty()) {
-    for (int e = 0; e < num_experts_; ++e) home_.push_back(replicas(e).front());
-  }
+  home_ = placement.home.empty() ? exact_homes(*this) : placement.home;
 }
 
 }  // namespace metro

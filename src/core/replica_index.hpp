@@ -33,7 +33,7 @@ class ReplicaIndex {
   [[nodiscard]] std::span<const Candidate> candidates(int expert) const noexcept {
     return slice(candidates_, candidate_begin_, expert);
   }
-  /// The slot that serves the expert under `home`: the placement's, else the first replica.
+  /// The slot that serves the expert under `home`: the placement's list, else `exact_homes`.
   [[nodiscard]] std::span<const std::int32_t> home() const noexcept { return home_; }
   [[nodiscard]] std::span<const std::int32_t> replica_to_gpu() const noexcept {
     return replica_to_gpu_;

@@ -13,7 +13,7 @@ void check_request(std::span<const double> load, const PlacementRequest& request
 
 /// DeepSeek's EPLB, slot for slot: hierarchical over groups and nodes when the nodes divide the
 /// groups, else global. May put two replicas of an expert on one GPU, as the original does.
-/// Leaves `home` empty: an expert's home is its first replica.
+/// Leaves `home` to `solve_homes`.
 LayerPlacement place_eplb(std::span<const double> load, const PlacementRequest& request);
 
 /// Every expert has a home, at most ceil(E/G) per GPU; the other slots hold further copies of hot
@@ -22,6 +22,7 @@ LayerPlacement place_eplb(std::span<const double> load, const PlacementRequest& 
 LayerPlacement place_homed(std::span<const double> load, const PlacementRequest& request);
 
 /// Slot p holds expert p mod E, whatever the load. Groups and nodes are ignored.
+/// Leaves `home` to `solve_homes`.
 LayerPlacement place_contiguous(std::span<const double> load, const PlacementRequest& request);
 
 }  // namespace metro

@@ -1,6 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <numeric>
-
 #include "placement/algorithms.hpp"
 
 namespace metro {
@@ -14,8 +12,6 @@ LayerPlacement place_contiguous(std::span<const double> load, const PlacementReq
     placement.replica_to_expert.push_back(slot % num_experts);
   }
   placement.replica_to_gpu = contiguous_gpus(request.num_replicas, request.num_gpus);
-  placement.home.resize(load.size());
-  std::iota(placement.home.begin(), placement.home.end(), 0);
   return placement;
 }
 

@@ -7,6 +7,7 @@
 #include <array>
 
 #include "metro/error.hpp"
+#include "metro/homes.hpp"
 #include "placement/algorithms.hpp"
 
 namespace metro {
@@ -62,6 +63,7 @@ Placement place(const Loads& loads, const PlacementRequest& request, std::string
   placement.layers.reserve(static_cast<std::size_t>(loads.num_layers));
   for (int i = 0; i < loads.num_layers; ++i) {
     LayerPlacement layer = chosen->place_layer(loads.layer(i), request);
+    if (layer.home.empty()) layer.home = solve_homes(layer, loads.layer(i));
     layer.shares = solve_shares(layer, loads.layer(i));
     placement.layers.push_back(std::move(layer));
   }

@@ -5,6 +5,8 @@
 #include <numeric>
 #include <utility>
 
+#include "core/homes.hpp"
+
 namespace metro::routing {
 namespace {
 
@@ -20,11 +22,8 @@ ActivationSolver::ActivationSolver(const ReplicaIndex& index)
   visited_.reserve(at(index.num_gpus()));
 
   std::vector<std::vector<Hosted>> hosted(at(num_gpus_));
-  std::vector<Candidate> homes;
   for (int e = 0; e < index.num_experts(); ++e) {
     const auto candidates = index.candidates(e);
-    const std::int32_t home_gpu = index.replica_to_gpu()[at(index.home()[at(e)])];
-    homes.push_back(*std::ranges::find(candidates, home_gpu, &Candidate::gpu));
     has_choice_.push_back(candidates.size() > 1 ? 1 : 0);
     if (candidates.size() < 2) continue;
     const auto begin = static_cast<std::int32_t>(candidates_.size());
@@ -41,16 +40,12 @@ ActivationSolver::ActivationSolver(const ReplicaIndex& index)
     hosted_begin_.push_back(static_cast<std::int32_t>(hosted_.size()));
   }
 
-  // The optimum for a batch that activates everything, found from the homes, becomes the base.
-  set_base(std::move(homes));
-  const std::vector<std::uint8_t> everything(at(index.num_experts()), 1);
-  std::vector<std::int32_t> slots(everything.size());
-  solve(everything, slots);
-  std::vector<Candidate> balanced;
-  for (const std::int32_t slot : slots) {
-    balanced.push_back({slot, index.replica_to_gpu()[at(slot)]});
+  std::vector<Candidate> base;
+  base.reserve(at(index.num_experts()));
+  for (const std::int32_t slot : level_homes(index, index.home())) {
+    base.push_back({slot, index.replica_to_gpu()[at(slot)]});
   }
-  set_base(std::move(balanced));
+  set_base(std::move(base));
 }
 
 void ActivationSolver::set_base(std::vector<Candidate> base) {

@@ -12,11 +12,12 @@ namespace metro::routing {
 /// Chooses one GPU per active expert so that the busiest GPU gets as few as possible: exactly.
 ///
 /// Every expert starts on its *base* GPU, fixed per placement so that a batch which activates all
-/// experts is already optimal there. `bound` starts at max(ceil(active / G), most experts on a GPU
-/// that have no choice), which no assignment can beat. Each GPU above it, in ascending order, moves
-/// experts away along shortest paths to a GPU below it. Where no path is left, the GPUs reached
-/// from there can only serve each other's experts, so their mean, rounded up, is a new bound that
-/// no assignment can beat; hence the answer is optimal when no GPU is above the bound.
+/// experts is already optimal there: its home, levelled where the placement's own homes are not.
+/// `bound` starts at max(ceil(active / G), most experts on a GPU that have no choice), which no
+/// assignment can beat. Each GPU above it, in ascending order, moves experts away along shortest
+/// paths to a GPU below it. Where no path is left, the GPUs reached from there can only serve each
+/// other's experts, so their mean, rounded up, is a new bound that no assignment can beat; hence
+/// the answer is optimal when no GPU is above the bound.
 ///
 /// Tie rules, which the CUDA kernel follows bit for bit: the search goes level by level, GPUs of
 /// a level in ascending order; a GPU is reached from the first GPU that can move an expert to it,
@@ -24,7 +25,6 @@ namespace metro::routing {
 /// the least loaded is taken, the lowest if several.
 class ActivationSolver {
  public:
-  /// `home` decides where the balanced base starts from; see ReplicaIndex.
   explicit ActivationSolver(const ReplicaIndex& index);
 
   /// Writes the slot of each expert (of an inactive one, its base slot) to `slots` and returns the

@@ -94,6 +94,19 @@ TEST(CApi, PlacesAndShowsALayer) {
   EXPECT_THAT(metro_last_error(), HasSubstr("layer is 2, must be 0..1"));
 }
 
+TEST(CApi, WorksOutTheHomesOfALayerThatHasNone) {
+  // Expert 2 lives on GPU 0 alone, so expert 0 has its home on GPU 1.
+  const PlacementHandle placement = create({0, 1, 2, 0, 1, 1}, 3, 2);
+  metro_layer layer{};
+  ASSERT_EQ(metro_placement_layer(placement.get(), 0, &layer), METRO_OK);
+  EXPECT_EQ(layer.home, nullptr);
+  std::vector<std::int32_t> homes(3);
+  ASSERT_EQ(metro_placement_homes(placement.get(), 0, homes.data()), METRO_OK);
+  EXPECT_THAT(homes, ::testing::ElementsAre(3, 1, 2));
+  EXPECT_EQ(metro_placement_homes(placement.get(), 1, homes.data()), METRO_USAGE);
+  EXPECT_EQ(metro_placement_homes(placement.get(), 0, nullptr), METRO_USAGE);
+}
+
 TEST(CApi, WritesWhatItReads) {
   const auto path = std::filesystem::temp_directory_path() / "metro_c_api_test.json";
   const PlacementHandle placement = create({0, 1, 1, 0}, 2, 2);

@@ -55,7 +55,7 @@ def write_expert_location(
 
 
 def read_expert_location(path: str | os.PathLike[str], num_gpus: int) -> Placement:
-    """The placement in a .json file of SGLang's; every expert's first replica is its home."""
+    """The placement in a .json file of SGLang's; it names no homes, so they are exact."""
     try:
         location = json.loads(pathlib.Path(path).read_text())
     except (OSError, ValueError) as error:
