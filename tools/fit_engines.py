@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Fits the engine constants of src/cost/engine_table.inc to public serving measurements.
+"""Fits the engine constants of data/constants/engines.json to public serving measurements.
 
-usage: fit_engines.py METRO CSV [-o FILE]      write the table
+usage: fit_engines.py METRO CSV [-o FILE]      write the file
        fit_engines.py METRO CSV --leave-out    errors of pairs that the fit has not seen
 
 METRO is the built program, CSV silicon_agg_moe_ep_dev.csv (docs/cost-model.md says where it is from):
@@ -20,6 +20,8 @@ import subprocess
 import tempfile
 
 import numpy as np
+
+from constant_files import file_text, rounded, source
 
 SHARED = {  # start, least, most
     "kernel_scale": (0.7, 0.3, 1.1),
@@ -124,15 +126,16 @@ def fit(table, steps, constants=None, seed=0):
     return best
 
 
-def table_text(constants):
-    lines = ["// SPDX-License-Identifier: Apache-2.0",
-             "// Written by tools/fit_engines.py, which says from what: do not edit."]
-    entries = [(name, engine_entry(constants, name), mixes) for name, mixes in ENGINES.items()]
-    entries.append(("", average(constants), True))
-    for name, entry, mixes in entries:
-        values = ", ".join(f"{entry[key]:.4g}" for key in ORDER)
-        lines.append(f'    {{"{name}", {values}, {"true" if mixes else "false"}}},')
-    return "\n".join(lines) + "\n"
+def constants_file(constants, csv_path):
+    def numbers(entry, mixes):
+        return {**{key: rounded(entry[key]) for key in ORDER}, "mixes_prefill": mixes}
+
+    return file_text({
+        "format": "metro-engines", "version": 1,
+        "source": [source(csv_path, "engines")],
+        "engines": [{"name": name, **numbers(engine_entry(constants, name), mixes)}
+                    for name, mixes in ENGINES.items()],
+        "average": numbers(average(constants), True)})
 
 
 def leave_out(metro, folder, rows, fields, steps):
@@ -168,9 +171,9 @@ def main():
             return
         constants = fit(Table(metro, folder, "all", rows, fields), arguments.steps)
         if arguments.o:
-            arguments.o.write_text(table_text(constants), encoding="utf-8")
+            arguments.o.write_text(constants_file(constants, arguments.csv), encoding="utf-8")
         else:
-            print(table_text(constants), end="")
+            print(constants_file(constants, arguments.csv), end="")
 
 
 if __name__ == "__main__":

@@ -1,14 +1,16 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Fits the kernel efficiencies of src/cost/kernel_table.inc to public tables of measured kernels.
+"""Fits the kernel efficiencies of data/constants/kernels.json to public tables of measured kernels.
 
-usage: fit_kernels.py SILICON_FOLDER [-o FILE]    write the table
+usage: fit_kernels.py SILICON_FOLDER [-o FILE] [--only TABLE]   write the file, or one table of it
        fit_kernels.py SILICON_FOLDER --score      errors of expert time, the scored shape left out
 
 SILICON_FOLDER holds moe_balanced.csv, gemm.csv, attention_generation.csv, nccl.csv,
 deepep_low_latency.csv and moe_tokens_activated.csv (docs/cost-model.md says where they are from).
-Constants belong to a GPU architecture, a number format and an engine, never to a shape. The formulas
-are those of src/cost/roofline.hpp and src/cost/expert_kernel.hpp. Same input, same bytes.
+TABLE is gemm, attention, experts or collectives. Constants belong to a GPU architecture, a number
+format and an engine, never to a shape. The formulas are those of src/cost/roofline.hpp (a kernel) and
+src/core/kernel_constants.hpp (experts); rates are those of data/constants/gpus.json. Same input, same
+bytes.
 """
 import argparse
 import collections
@@ -17,25 +19,17 @@ import pathlib
 
 import numpy as np
 
-# Datasheets, as in src/core/gpu.cpp: architecture, memory TB/s, dense TFLOPS bf16 / fp8 / fp4.
-GPUS = {
-    "a100_sxm": ("ampere", 2.039, 312, 312, 312),
-    "h100_sxm": ("hopper", 3.35, 989, 1979, 989),
-    "h200_sxm": ("hopper", 4.8, 989, 1979, 989),
-    "b200_sxm": ("blackwell", 8.0, 2250, 4500, 9000),
-    "gb200": ("blackwell", 8.0, 2500, 5000, 10000),
-    "rtx_pro_6000": ("blackwell", 1.792, 504, 1008, 2016),
-}
-ARCHITECTURES = ["ampere", "hopper", "blackwell"]
-ENGINES = ["vllm", "sglang", "trtllm"]
+from constant_files import Gpus, architecture, file_text, rounded, source, tflops
+
+GPUS = Gpus()
 DTYPES = {"bfloat16": "bf16", "fp8": "fp8", "fp8_block": "fp8", "nvfp4": "fp4", "w4a16_mxfp4": "fp4"}
 BYTES = {"bf16": 2.0, "fp8": 1.0, "fp4": 0.53125}
-FLOPS_COLUMN = {"bf16": 2, "fp8": 3, "fp4": 4}
 
 
 def rate(gpu, dtype):
     """Memory bytes and operations that the GPU does in a microsecond."""
-    return GPUS[gpu][1] * 1e6, GPUS[gpu][FLOPS_COLUMN[dtype]] * 1e6
+    spec = GPUS[gpu]
+    return spec["memory_tb_s"] * 1e6, tflops(spec, dtype) * 1e6
 
 
 def read(folder, name):
@@ -91,7 +85,7 @@ def gemm_rows(table):
         if row["dtype"] == "fp8_block" or min(n, k) < 256:
             continue
         memory, compute = rate(row["gpu"], dtype)
-        groups[GPUS[row["gpu"]][0], dtype].append(
+        groups[architecture(GPUS[row["gpu"]]), dtype].append(
             ((n * k * BYTES[dtype] + 2.0 * m * (n + k)) / memory, 2.0 * m * n * k / compute,
              float(row["latency_us"])))
     return groups
@@ -115,7 +109,7 @@ def attention_rows(table):
             operations = 4.0 * heads * width * keys
         point = (num_bytes / memory, operations / compute, float(row["latency_us"]))
         for engine in (row["framework"], ""):
-            groups[GPUS[row["gpu"]][0], engine, row["kind"], dtype].append(point)
+            groups[architecture(GPUS[row["gpu"]]), engine, row["kind"], dtype].append(point)
     return groups
 
 
@@ -161,8 +155,8 @@ def expert_groups(table):
         if experts == 256 and row["framework"] != "trtllm":
             continue
         # Served models scale fp8 by block, and gpt-oss alone is mxfp4 where nvfp4 multiplies.
-        architecture = GPUS[row["gpu"]][0]
-        if row["dtype"] == "fp8" or (row["dtype"] == "w4a16_mxfp4" and architecture == "blackwell"):
+        if row["dtype"] == "fp8" or (
+                row["dtype"] == "w4a16_mxfp4" and architecture(GPUS[row["gpu"]]) == "blackwell"):
             continue
         key = (row["gpu"], row["framework"], row["dtype"], hidden, inter, topk, experts, ep, tokens)
         fastest[key] = min(fastest.get(key, np.inf), float(row["latency_us"]))
@@ -172,7 +166,7 @@ def expert_groups(table):
         point = expert_point(gpu, DTYPES[dtype], hidden, inter, tokens, max(1, -(-all_active // ep)),
                              tokens * topk / all_active, latency)
         for name in (engine, ""):
-            groups[GPUS[gpu][0], name, DTYPES[dtype]].append((point, (hidden, inter, experts)))
+            groups[architecture(GPUS[gpu]), name, DTYPES[dtype]].append((point, (hidden, inter, experts)))
     return {key: (np.array([p for p, _ in rows]), [s for _, s in rows])
             for key, rows in sorted(groups.items())}
 
@@ -185,62 +179,85 @@ def fit_line(points):
                   [12, 300], [1, 5], [100, 3000], 1200)
 
 
-OPERATIONS = {"all_gather": "AllGather", "alltoall": "AllToAll",
-              "reduce_scatter": "ReduceScatter", "all_reduce": "AllReduce"}
+OPERATIONS = {"all_gather": "all-gather", "alltoall": "all-to-all",
+              "reduce_scatter": "reduce-scatter", "all_reduce": "all-reduce"}
+
+
+# Of the GPUs in the tables, one direction; those of one architecture have links alike.
+LINK_GB_S = {architecture(GPUS[name]): GPUS[name]["link_gb_s"] for name in ("a100_sxm", "h200_sxm", "b200_sxm")}
 
 
 def collective_groups(nccl, deepep):
     groups = collections.defaultdict(list)
     for row in nccl:
         if int(row["bytes"]) <= 128 << 20:
-            groups[GPUS[row["gpu"]][0], OPERATIONS[row["op"]], int(row["num_gpus"])].append(
+            groups[architecture(GPUS[row["gpu"]]), OPERATIONS[row["op"]], int(row["num_gpus"])].append(
                 (int(row["bytes"]), float(row["latency_us"])))
     for row in deepep:
         # Few experts a GPU make the kernel wait on one queue: models of 64 experts and more only.
         if row["quality"] != "measured" or int(row["num_experts"]) < 64:
             continue
         values = int(row["tokens_per_gpu"]) * int(row["topk"]) * int(row["hidden"])
-        key = GPUS[row["gpu"]][0]
-        groups[key, "Dispatch", int(row["num_gpus"])].append((values, float(row["dispatch_us"])))
-        groups[key, "Combine", int(row["num_gpus"])].append((2 * values, float(row["combine_us"])))
+        key = architecture(GPUS[row["gpu"]])
+        groups[key, "dispatch", int(row["num_gpus"])].append((values, float(row["dispatch_us"])))
+        groups[key, "combine", int(row["num_gpus"])].append((2 * values, float(row["combine_us"])))
     return groups
 
 
 # ---- output --------------------------------------------------------------------------------------
 
-def constants_text(values):
-    return ", ".join(f"{v:.4g}" for v in values)
+ROOFLINE = ["fixed_us", "memory_efficiency", "compute_efficiency", "sharpness"]
+EXPERT = ["base_us", "replica_us", "memory_efficiency", "compute_efficiency", "row_bytes", "token_bytes",
+          "sharpness"]
+LINE = ["alpha_us", "beta_gb_s"]
+INPUTS = {"gemm": ["gemm.csv"], "attention": ["attention_generation.csv"], "experts": ["moe_balanced.csv"],
+          "collectives": ["nccl.csv", "deepep_low_latency.csv"]}
 
 
-def write_table(folder):
-    out = ["// SPDX-License-Identifier: Apache-2.0",
-           "// Written by tools/fit_kernels.py, which says from what: do not edit.", ""]
+def named(names, values):
+    return {name: rounded(value) for name, value in zip(names, values)}
 
-    def table(name, kind, rows):
-        out.extend([f"constexpr std::array<{kind}, {len(rows)}> {name} = {{{{", *rows, "}};", ""])
 
-    def architecture(name):
-        return "Architecture::k" + name.capitalize()
+def engine_name(engine):
+    return engine or "all"
 
-    def dtype(name):
-        return "DataType::k" + name.capitalize()
 
-    table("kGemmTable", "GemmEntry", [
-        f"    {{{architecture(a)}, {dtype(d)}, {{{constants_text(fit_roofline(rows))}}}}},"
-        for (a, d), rows in sorted(gemm_rows(read(folder, "gemm.csv")).items())])
-    kinds = {"gqa": "AttentionKind::kGrouped", "mla": "AttentionKind::kLatent"}
-    table("kAttentionTable", "AttentionEntry", [
-        f'    {{{architecture(a)}, "{e}", {kinds[k]}, {dtype(d)}, {{{constants_text(fit_roofline(rows))}}}}},'
-        for (a, e, k, d), rows in sorted(
-            attention_rows(read(folder, "attention_generation.csv")).items())])
-    table("kExpertTable", "ExpertEntry", [
-        f'    {{{architecture(a)}, "{e}", {dtype(d)}, {{{constants_text(fit_experts(points))}}}}},'
-        for (a, e, d), (points, _) in expert_groups(read(folder, "moe_balanced.csv")).items()])
-    table("kCollectiveTable", "CollectiveEntry", [
-        f"    {{{architecture(a)}, Collective::k{op}, {n}, {{{constants_text(fit_line(points))}}}}},"
-        for (a, op, n), points in sorted(collective_groups(
-            read(folder, "nccl.csv"), read(folder, "deepep_low_latency.csv")).items())])
-    return "\n".join(out).rstrip("\n") + "\n"
+def gemm_table(folder):
+    groups = gemm_rows(read(folder, "gemm.csv"))
+    return [{"architecture": a, "dtype": d, **named(ROOFLINE, fit_roofline(rows))}
+            for (a, d), rows in sorted(groups.items())]
+
+
+def attention_table(folder):
+    kinds = {"gqa": "grouped", "mla": "latent"}
+    groups = attention_rows(read(folder, "attention_generation.csv"))
+    return [{"architecture": a, "engine": engine_name(e), "kind": kinds[k], "kv_dtype": d,
+             **named(ROOFLINE, fit_roofline(rows))}
+            for (a, e, k, d), rows in sorted(groups.items())]
+
+
+def expert_table(folder):
+    groups = expert_groups(read(folder, "moe_balanced.csv"))
+    return [{"architecture": a, "engine": engine_name(e), "dtype": d, **named(EXPERT, fit_experts(points))}
+            for (a, e, d), (points, _) in groups.items()]
+
+
+def collective_table(folder):
+    groups = collective_groups(read(folder, "nccl.csv"), read(folder, "deepep_low_latency.csv"))
+    return [{"architecture": a, "collective": operation, "gpus": n, "link_gb_s": LINK_GB_S[a],
+             **named(LINE, fit_line(points))}
+            for (a, operation, n), points in sorted(groups.items())]
+
+
+TABLES = {"gemm": gemm_table, "attention": attention_table, "experts": expert_table,
+          "collectives": collective_table}
+
+
+def constants_file(folder, tables):
+    return file_text({
+        "format": "metro-kernels", "version": 1,
+        "source": [source(folder / name, table) for table in tables for name in INPUTS[table]],
+        **{table: TABLES[table](folder) for table in tables}})
 
 
 def score(folder):
@@ -272,14 +289,16 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("folder", type=pathlib.Path)
     parser.add_argument("-o", type=pathlib.Path)
+    parser.add_argument("--only", choices=TABLES)
     parser.add_argument("--score", action="store_true")
     arguments = parser.parse_args()
+    tables = [arguments.only] if arguments.only else list(TABLES)
     if arguments.score:
         score(arguments.folder)
     elif arguments.o:
-        arguments.o.write_text(write_table(arguments.folder), encoding="utf-8")
+        arguments.o.write_text(constants_file(arguments.folder, tables), encoding="utf-8")
     else:
-        print(write_table(arguments.folder), end="")
+        print(constants_file(arguments.folder, tables), end="")
 
 
 if __name__ == "__main__":

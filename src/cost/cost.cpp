@@ -73,7 +73,7 @@ struct CostModel::Parts {
                                        calibration)),
         memory(cost::memory_use(model, gpu, deployment)),
         link(cost::Network(gpu, deployment.gpus_per_domain, engine.collective_scale, calibration)
-                 .line(cost::Collective::kAllToAll, deployment.gpus)),
+                 .line(Collective::kAllToAll, deployment.gpus)),
         copy_gb_s(calibration != nullptr ? calibration->copy_gb_s : 0) {
     step.fixed.push_back(
         {Stage::kPermute, 0, 0, model.num_moe_layers() * experts.permute_us_per_token(), 0});
@@ -89,7 +89,7 @@ struct CostModel::Parts {
   cost::ExpertTime experts;
   cost::ExpertTime sharded;
   MemoryUse memory;
-  cost::AlphaBeta link;
+  AlphaBeta link;
   double copy_gb_s;
 };
 

@@ -2,24 +2,14 @@
 #include "cost/engine.hpp"
 
 #include <algorithm>
-#include <array>
 
 #include "core/lower_case.hpp"
+#include "io/builtin_constants.hpp"
 
 namespace metro::cost {
 namespace {
 
-const std::array<EngineConstants, 4>& table() {
-  // clang-format off
-  static const std::array<EngineConstants, 4> engines = {{
-#include "cost/engine_table.inc"
-  }};
-  // clang-format on
-  return engines;
-}
-
-template <typename Range>
-const EngineConstants* find(const Range& engines, std::string_view name) {
+const EngineConstants* find(const std::vector<EngineConstants>& engines, std::string_view name) {
   const auto found = std::ranges::find_if(
       engines, [&](const EngineConstants& e) { return equal_ignoring_case(e.name, name); });
   return found == engines.end() ? nullptr : &*found;
@@ -31,8 +21,9 @@ EngineConstants engine_constants(std::string_view name, const Calibration* calib
   if (calibration != nullptr) {
     if (const auto* engine = find(calibration->engines, name)) return *engine;
   }
-  if (const auto* engine = find(table(), name)) return *engine;
-  return *find(table(), "");
+  const EngineList& builtin = io::builtin_engines();
+  const auto* engine = find(builtin.engines, name);
+  return engine != nullptr ? *engine : builtin.average;
 }
 
 }  // namespace metro::cost

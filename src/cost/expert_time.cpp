@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "cost/calibration_fit.hpp"
+#include "cost/roofline.hpp"
 
 namespace metro::cost {
 namespace {

@@ -2,44 +2,15 @@
 #include "cost/kernel_table.hpp"
 
 #include <algorithm>
-#include <array>
+
+#include "io/builtin_constants.hpp"
 
 namespace metro::cost {
 namespace {
 
-struct GemmEntry {
-  Architecture architecture;
-  DataType weights;
-  Roofline roofline;
-};
-
-struct AttentionEntry {
-  Architecture architecture;
-  std::string_view engine;  ///< "": all engines together
-  AttentionKind kind;
-  DataType kv;
-  Roofline roofline;
-};
-
-struct ExpertEntry {
-  Architecture architecture;
-  std::string_view engine;
-  DataType weights;
-  ExpertKernel kernel;
-};
-
-struct CollectiveEntry {
-  Architecture architecture;
-  Collective collective;
-  int ranks;
-  AlphaBeta line;
-};
-
-#include "cost/kernel_table.inc"
-
-/// The entry with the least distance; tables are a few dozen rows and read by constructors only.
-template <typename Table, typename Distance>
-const auto& nearest(const Table& table, Distance distance) noexcept {
+/// The entry with the least distance; tables are a few dozen rows.
+template <typename Entry, typename Distance>
+const Entry& nearest(const std::vector<Entry>& table, Distance distance) {
   return *std::ranges::min_element(table, {}, distance);
 }
 
@@ -65,9 +36,9 @@ Architecture architecture_of(const GpuSpec& gpu) noexcept {
   return gpu.fp8_flops > 0 ? Architecture::kHopper : Architecture::kAmpere;
 }
 
-const Roofline& gemm_roofline(Architecture architecture, DataType weights) noexcept {
-  return nearest(kGemmTable,
-                 [&](const GemmEntry& entry) {
+const Roofline& gemm_roofline(Architecture architecture, DataType weights) {
+  return nearest(io::builtin_kernels().gemms,
+                 [&](const KernelConstants::Gemm& entry) {
                    return 10 * distance(entry.architecture, architecture) +
                           distance(entry.weights, weights);
                  })
@@ -75,9 +46,9 @@ const Roofline& gemm_roofline(Architecture architecture, DataType weights) noexc
 }
 
 const Roofline& attention_roofline(Architecture architecture, std::string_view engine,
-                                   AttentionKind kind, DataType kv) noexcept {
-  return nearest(kAttentionTable,
-                 [&](const AttentionEntry& entry) {
+                                   AttentionKind kind, DataType kv) {
+  return nearest(io::builtin_kernels().attention,
+                 [&](const KernelConstants::Attention& entry) {
                    return (entry.kind != kind ? 1000 : 0) +
                           100 * distance(entry.architecture, architecture) +
                           10 * distance(entry.kv, kv) + distance(entry.engine, engine);
@@ -86,31 +57,24 @@ const Roofline& attention_roofline(Architecture architecture, std::string_view e
 }
 
 const ExpertKernel& expert_kernel(Architecture architecture, std::string_view engine,
-                                  DataType weights) noexcept {
-  return nearest(kExpertTable,
-                 [&](const ExpertEntry& entry) {
+                                  DataType weights) {
+  return nearest(io::builtin_kernels().experts,
+                 [&](const KernelConstants::Expert& entry) {
                    return 100 * distance(entry.architecture, architecture) +
                           10 * distance(entry.weights, weights) + distance(entry.engine, engine);
                  })
       .kernel;
 }
 
-std::string_view collective_name(Collective collective) noexcept {
-  constexpr std::array<std::string_view, 6> names = {"all-gather", "all-to-all", "reduce-scatter",
-                                                     "all-reduce", "dispatch",   "combine"};
-  return names[static_cast<std::size_t>(collective)];
-}
-
-AlphaBeta alpha_beta(Architecture architecture, Collective collective, int ranks) noexcept {
-  return nearest(kCollectiveTable,
-                 [&](const CollectiveEntry& entry) {
-                   // The next larger number of ranks before a smaller one.
-                   const int more = entry.ranks - ranks;
-                   return (entry.collective != collective ? 10000 : 0) +
-                          1000 * distance(entry.architecture, architecture) +
-                          (more >= 0 ? more : 100 - more);
-                 })
-      .line;
+const KernelConstants::CollectiveTime& collective_time(Architecture architecture,
+                                                       Collective collective, int ranks) {
+  return nearest(
+      io::builtin_kernels().collectives, [&](const KernelConstants::CollectiveTime& entry) {
+        // The next larger number of ranks before a smaller one.
+        const int more = entry.gpus - ranks;
+        return (entry.collective != collective ? 10000 : 0) +
+               1000 * distance(entry.architecture, architecture) + (more >= 0 ? more : 100 - more);
+      });
 }
 
 }  // namespace metro::cost

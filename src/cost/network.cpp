@@ -50,10 +50,10 @@ Network::Network(const GpuSpec& gpu, int gpus_per_domain, double alpha_scale,
       alpha_scale_(alpha_scale),
       calibration_(calibration) {}
 
-AlphaBeta Network::line(Collective collective, int ranks) const noexcept {
+AlphaBeta Network::line(Collective collective, int ranks) const {
   if (ranks <= 1) return {0, 1e9};
   const int inside = std::min(ranks, gpus_per_domain_);
-  AlphaBeta line = alpha_beta(architecture_of(gpu_), collective, std::max(inside, 2));
+  AlphaBeta line = collective_time(architecture_of(gpu_), collective, std::max(inside, 2)).line;
   line.alpha_us *= alpha_scale_;
   line.beta_gb_s *= link_scale(gpu_);
   if (calibration_ != nullptr) {

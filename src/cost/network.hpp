@@ -17,9 +17,9 @@ class Network {
           const Calibration* calibration);
 
   /// Line of a collective over `ranks` neighbouring GPUs, in microseconds and bytes as
-  /// kernel_table.hpp counts them. Crossing domains adds a hop and the network's share of the
-  /// bytes.
-  [[nodiscard]] AlphaBeta line(Collective collective, int ranks) const noexcept;
+  /// core/kernel_constants.hpp counts them. Crossing domains adds a hop and the network's share of
+  /// the bytes.
+  [[nodiscard]] AlphaBeta line(Collective collective, int ranks) const;
 
  private:
   const GpuSpec& gpu_;

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/kernel_constants.hpp"
+
 namespace metro::cost {
 
 /// (a^p + b^p)^(1/p): the larger of two times, plus what they overlap badly where they are alike.
@@ -15,14 +17,6 @@ inline double smooth_max(double a, double b, double p) noexcept {
   if (ratio < 1e-3 && p > 1.5) return high;  // the common case, without two powers
   return high * std::pow(1 + std::pow(ratio, p), 1 / p);
 }
-
-/// What a kind of kernel reaches of a GPU's rates.
-struct Roofline {
-  double fixed_us;
-  double memory_efficiency;
-  double compute_efficiency;
-  double sharpness;  ///< 1: memory and arithmetic take turns; 8: they overlap fully
-};
 
 /// A roofline on one GPU, in microseconds.
 class KernelTime {

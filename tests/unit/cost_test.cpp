@@ -37,7 +37,7 @@ TEST(CostModel, OneExpertOnOneGpuIsArithmetic) {
   const ModelConfig& model = *find_model("Qwen3-30B-A3B");
   const Calibration bare = bare_engine();
   const CostModel cost(model, h200(), on(1, model), &bare);
-  const auto& kernel = cost::expert_kernel(cost::Architecture::kHopper, "", DataType::kBf16);
+  const auto& kernel = cost::expert_kernel(Architecture::kHopper, "", DataType::kBf16);
   const double parameters = 3.0 * 2048 * 768;
   const double stream = kernel.replica_us + parameters * 2 / (kernel.memory_efficiency * 4.8e6);
   const double multiply = 2 * parameters / (kernel.compute_efficiency * 989e6);
@@ -196,15 +196,15 @@ TEST(CostModel, RefusesLayoutsThatCannotBe) {
 
 TEST(Network, CrossingDomainsCostsAHopAndTheNetwork) {
   const cost::Network network(h200(), 8, 1, nullptr);
-  const auto inside = network.line(cost::Collective::kAllGather, 8);
-  const auto across = network.line(cost::Collective::kAllGather, 16);
+  const auto inside = network.line(Collective::kAllGather, 8);
+  const auto across = network.line(Collective::kAllGather, 16);
   EXPECT_GT(across.alpha_us, inside.alpha_us);
   EXPECT_LT(across.beta_gb_s, inside.beta_gb_s);
-  EXPECT_EQ(network.line(cost::Collective::kAllReduce, 1).alpha_us, 0);
+  EXPECT_EQ(network.line(Collective::kAllReduce, 1).alpha_us, 0);
   // GB200's domain holds 72.
   const cost::Network wide(*find_gpu("gb200"), 0, 1, nullptr);
-  EXPECT_EQ(wide.line(cost::Collective::kAllToAll, 64).alpha_us,
-            wide.line(cost::Collective::kAllToAll, 8).alpha_us);
+  EXPECT_EQ(wide.line(Collective::kAllToAll, 64).alpha_us,
+            wide.line(Collective::kAllToAll, 8).alpha_us);
 }
 
 TEST(ExpectedExperts, UniformRoutingIsTheBinomial) {
