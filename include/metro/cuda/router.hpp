@@ -19,8 +19,11 @@ struct RouterOptions {
   int topk = 0;                         ///< 1 to 32
   int max_replicas = 0;  ///< slots of the largest placement that `update` may bring; 0: as now
   /// Lets the kernel start before the one in front of it in the stream has ended (programmatic
-  /// dependent launch, compute capability 9.0): it fetches its tables meanwhile and waits before it
-  /// reads ids. Safe after any kernel; it saves time only in graphs and streams of kernels.
+  /// dependent launch; no effect in code compiled for less than compute capability 9.0): it fetches
+  /// its tables meanwhile and waits for that kernel before it reads ids or writes. It waits for
+  /// that one alone. So a kernel in front that triggers its dependents early (griddepcontrol) must
+  /// itself wait for what came before it; one that never does may end first, and ids or buffers of
+  /// still earlier kernels are then not safe. It saves time only in graphs and streams of kernels.
   bool programmatic_launch = false;
 };
 
