@@ -172,6 +172,7 @@ TEST(ExchangeProtocol, ATimeoutLeavesNothingOfAnEarlierCall) {
   EXPECT_EQ(world[1].state.timeouts, 1U);
 }
 
+/// Invariant 10: no rank goes back to the agreed policy by itself.
 TEST(ExchangeProtocol, AfterATimeoutItStopsUntilItIsReset) {
   World world(2);
   world.expect_exchange(1);

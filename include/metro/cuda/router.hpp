@@ -40,7 +40,7 @@ struct RouteExtras {
   std::int32_t* tokens_per_replica = nullptr;  ///< [max_replicas] tokens, by slot
   bool accumulate_tokens = false;     ///< add to `tokens_per_replica`, as EPLB's statistics do
   std::int32_t* num_moves = nullptr;  ///< [1] repairs that `optimal` made to its base
-  std::int32_t* tokens_per_rank = nullptr;  ///< [ranks] valid rows that each rank exchanged
+  std::int32_t* tokens_per_rank = nullptr;  ///< [ranks] valid rows of each rank; -1: not known
 };
 
 /// metro::Router on the GPU for all layers of a model: the same replicas, bit for bit.
