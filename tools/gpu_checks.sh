@@ -97,7 +97,7 @@ for test in "${tests[@]}"; do
 done
 
 # Ranks that wait for each other need their kernels at once; the early producers, two of them.
-router='-Exchanged.*:EarlyLaunch.*:*GivesTheSame*:*HoldsForLarge*'
+router='-Exchange*:EarlyLaunch.*:*GivesTheSame*:*HoldsForLarge*'
 alone='Exchanged.ABufferOutlivesItsRankWhilePeersMayWrite:Exchanged.APeerThatIsGoneIsNotConnectedTo'
 layer='ExpertStageTest.ServesAHotExpert*:ExpertStageTest.RunsAgain*:ExpertStageTest.WritesZeros*'
 if [ -n "$sanitizer" ]; then

@@ -57,12 +57,12 @@ TEST(SumUnit, AScaleThatIsNoNumberShows) {
 
 TEST(SumUnit, HoldsForScalesOfAnySize) {
   Rng rng(3);
-  for (int round = 0; round < 20000; ++round) {
+  for (std::uint32_t round = 0; round < 20000; ++round) {
     std::vector<float> scales;
     std::vector<float> products;
     double size = 0;
     double largest = 0;
-    for (std::uint32_t block = 0; block < 1 + round % 40U; ++block) {
+    for (std::uint32_t block = 0; block < 1 + round % 40; ++block) {
       const int exponent = static_cast<int>(rng.below(240)) - 149;
       float scale = std::ldexp(static_cast<float>(1 + rng.uniform()), exponent);
       if (rng.below(8) == 0) scale = 0;
