@@ -92,7 +92,7 @@ for test in "${tests[@]}"; do
     status=1
     continue
   fi
-  step "$test" 140 "$folder/$test" || status=1
+  step "$test" 110 "$folder/$test" || status=1
   rows+=("$test")
 done
 
@@ -103,20 +103,21 @@ layer='ExpertStageTest.ServesAHotExpert*:ExpertStageTest.RunsAgain*:ExpertStageT
 if [ -n "$sanitizer" ]; then
   running=()
   for tool in memcheck racecheck synccheck; do
-    checked $tool cuda_router_test "$router" 240 &
+    checked $tool cuda_router_test "$router" 160 &
     running+=($!)
     rows+=("$tool cuda_router_test")
   done
-  checked memcheck ep_cuda_test "$layer" 240 &
+  checked memcheck ep_cuda_test "$layer" 160 &
   running+=($!)
-  checked synccheck ep_cuda_test "$layer" 240 &
+  checked synccheck ep_cuda_test "$layer" 160 &
   running+=($!)
   rows+=("memcheck ep_cuda_test" "synccheck ep_cuda_test")
-  for job in "${running[@]}"; do wait "$job" || status=1; done
   # racecheck does not follow the expert kernel's barriers (docs/performance.md).
-  METRO_GPU_INSTANCES=200 step "memcheck exchange" 100 "$sanitizer" --tool memcheck \
-    --error-exitcode 99 "$folder/cuda_router_test" --gtest_filter="$alone" || status=1
+  METRO_GPU_INSTANCES=200 step "memcheck exchange" 160 "$sanitizer" --tool memcheck \
+    --error-exitcode 99 "$folder/cuda_router_test" --gtest_filter="$alone" &
+  running+=($!)
   rows+=("memcheck exchange")
+  for job in "${running[@]}"; do wait "$job" || status=1; done
 else
   echo "no compute-sanitizer on this machine"
   status=1

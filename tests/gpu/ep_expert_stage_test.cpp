@@ -261,8 +261,8 @@ TEST_F(ExpertStageTest, MultipliesDeepRows) {
 TEST_F(ExpertStageTest, TakesScalesOfAnySize) {
   for (const float scale : {0.0F, 1e-45F, 1e-40F, 1.2e-38F, 1e-25F, 1e4F}) {
     for (const int tokens : {3, 70}) {
-      check({.hidden = 2048,
-             .intermediate = 768,
+      check({.hidden = 1024,
+             .intermediate = 384,
              .topk = 2,
              .num_tokens = tokens,
              .num_slots = 3,
