@@ -3,7 +3,9 @@ set(METRO_HAVE_CUDA OFF)
 if(NOT METRO_CUDA STREQUAL "OFF")
   include(CheckLanguage)
   if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
-    set(CMAKE_CUDA_ARCHITECTURES 90a)
+    # Code for Hopper, and PTX that later GPUs compile when they load it. No kernel needs 90a, whose
+    # PTX no other GPU takes.
+    set(CMAKE_CUDA_ARCHITECTURES 90)
   endif()
   if(NOT CMAKE_CUDA_COMPILER AND NOT DEFINED ENV{CUDACXX})
     # The toolkit's own folder is often not on the PATH.

@@ -46,7 +46,7 @@ struct Gathered {
   std::uint32_t active[kWords];
   std::uint32_t message[kWords + kMessageTail];  // this rank's, to send
   int num_foreign;                               // ranks of another epoch
-  int num_missing;                               // threads whose words did not come
+  std::uint32_t faults;                          // bits of ExchangeFault
 };
 
 /// Word `index` of a rank's message.
@@ -63,6 +63,16 @@ __device__ __forceinline__ void take_word(Gathered<kWords>& all, const ActivePar
   } else if (word != epoch) {
     atomicAdd(&all.num_foreign, 1);
   }
+}
+
+/// Puts what this rank knows alone in place of what came, when some message did not.
+template <int kWords>
+__device__ __forceinline__ void forget_peers(Gathered<kWords>& all, const ActiveParams& params) {
+  const int thread = static_cast<int>(threadIdx.x);
+  if (thread < kWords) all.active[thread] = all.message[thread];
+  if (thread >= params.peers.num_ranks || params.tokens_per_rank == nullptr) return;
+  params.tokens_per_rank[thread] = static_cast<std::int32_t>(word_without_peers(
+      params.peers, all.message, kWords + kMessageTail, thread, kWords + kTokensWord));
 }
 
 /// Fills `all` from the peers (one CTA) or from gathered messages. Returns whether `home` must be
@@ -82,32 +92,37 @@ __device__ __noinline__ bool gather(Gathered<kWords>& all, const ActiveParams& p
     }
   }
   if (thread == 0) {
-    all.message[kWords] = static_cast<std::uint32_t>(num_valid / params.batch.topk);
-    all.message[kWords + 1] = epoch;
+    all.message[kWords + kTokensWord] = static_cast<std::uint32_t>(num_valid / params.batch.topk);
+    all.message[kWords + kEpochWord] = epoch;
     all.num_foreign = 0;
-    all.num_missing = 0;
+    all.faults = 0;
   }
   __syncthreads();
+  bool alone = false;
   if (params.peers.num_ranks > 0) {
-    const std::uint32_t step = params.exchange->step + 1;
-    const auto take = [&](int rank, int index, std::uint32_t word) {
-      take_word(all, params, rank, index, word, epoch);
-    };
-    if (!exchange_messages(params.peers, step, all.message, kMessageWords, take)) {
-      atomicAdd(&all.num_missing, 1);
+    const ExchangeCall call = next_call(*params.exchange);
+    if (!call.stopped) {
+      const auto take = [&](int rank, int index, std::uint32_t word) {
+        take_word(all, params, rank, index, word, epoch);
+      };
+      const std::uint32_t faults =
+          exchange_in_block(params.peers, call.tag, all.message, kMessageWords, take);
+      if (faults != 0) atomicOr(&all.faults, faults);
     }
     __syncthreads();
-    if (thread == 0) params.exchange->step = step;
+    alone = call.stopped || all.faults != 0;
+    if (thread == 0) end_call(*params.exchange, call, all.faults);
+    if (alone) forget_peers(all, params);
+    __syncthreads();
   } else {
     for (int i = thread; i < params.num_messages * kMessageWords; i += threads) {
       take_word(all, params, i / kMessageWords, i % kMessageWords, params.messages[i], epoch);
     }
     __syncthreads();
   }
-  const bool use_home = all.num_foreign + all.num_missing > 0;
+  const bool use_home = alone || all.num_foreign > 0;
   if (use_home && thread == 0 && blockIdx.x == 0 && params.exchange != nullptr) {
     ++params.exchange->fallbacks;
-    if (all.num_missing > 0) ++params.exchange->timeouts;
   }
   return use_home;
 }
@@ -197,6 +212,77 @@ __device__ __forceinline__ void clear_marks(const ActiveParams& params) {
   if (is_last && threadIdx.x < kWords) params.marks[threadIdx.x] = 0;
 }
 
+/// Where group `vector` of a thread's ids begins in the batch.
+template <int kVectors>
+__device__ __forceinline__ int first_id(int vector) {
+  const unsigned group = blockIdx.x * kVectors + static_cast<unsigned>(vector);
+  return 4 * static_cast<int>(group * blockDim.x + threadIdx.x);
+}
+
+template <int kVectors>
+__device__ __forceinline__ void load_batch(const Batch& batch, FourIds (&ids)[kVectors]) {
+#pragma unroll
+  for (int v = 0; v < kVectors; ++v) ids[v] = load_ids(batch, first_id<kVectors>(v));
+}
+
+/// Mark: sets the flags of the experts that the CTA's ids name; ids that do not count become -1.
+template <int kVectors>
+__device__ __forceinline__ void mark_experts(FourIds (&ids)[kVectors], int num_valid,
+                                             int num_experts, std::uint8_t* flags) {
+#pragma unroll
+  for (int v = 0; v < kVectors; ++v) {
+    mask_ids(ids[v], first_id<kVectors>(v), num_valid, num_experts);
+#pragma unroll
+    for (int k = 0; k < 4; ++k) {
+      if (ids[v].id[k] >= 0) flags[ids[v].id[k]] = 1;
+    }
+  }
+}
+
+/// Solve: makes the slots in the staged table those of this batch's answer. Every thread of the CTA
+/// calls it, with the flags and the table in place.
+template <class Solver, int kWords>
+__device__ __forceinline__ void solve_batch(const ActiveParams& params, std::uint32_t* table,
+                                            const ActiveMemory<kWords>& memory, int num_valid) {
+  __shared__ Gathered<kWords> all;
+  __shared__ bool moved;
+  const TableLayout& layout = params.table.layout;
+  const bool exchanged = params.peers.num_ranks > 0 || params.messages != nullptr;
+  if (exchanged && gather(all, params, memory.flags, num_valid)) [[unlikely]] {
+    take_homes(all, params, table + layout.slots, memory.scratch);
+    return;
+  }
+  if (threadIdx.x < 32) {
+    const SolverMemory solver{layout, table, memory.scratch, memory.gpu_of};
+    const bool any = solve_in_warp<Solver, kWords>(params, solver, memory.flags,
+                                                   exchanged ? all.active : nullptr);
+    if (threadIdx.x == 0) moved = any;
+  }
+  __syncthreads();
+  if (!moved) return;
+  patch_slots<kWords>(layout, table, memory.gpu_of);
+  __syncthreads();
+}
+
+/// Map: writes the slots of the CTA's ids.
+template <int kVectors>
+__device__ __forceinline__ void map_ids(const ActiveParams& params, const std::uint32_t* slots,
+                                        FourIds (&ids)[kVectors]) {
+#pragma unroll
+  for (int v = 0; v < kVectors; ++v) {
+    const int first = first_id<kVectors>(v);
+    if (first >= params.batch.num_ids) continue;
+#pragma unroll
+    for (int k = 0; k < 4; ++k) {
+      if (ids[v].id[k] >= 0) ids[v].id[k] = static_cast<int>(slots[ids[v].id[k]]);
+    }
+    store_replicas(params.batch, first, ids[v]);
+    if (params.counts.tokens_per_replica == nullptr) continue;
+#pragma unroll
+    for (int k = 0; k < 4; ++k) count_token(params.counts, ids[v].id[k]);
+  }
+}
+
 /// Routes a batch by the experts it activates: marks them, lets one warp solve, maps ids to slots.
 ///
 /// One CTA when it is given ids alone. With `messages`, any number: each solves the same problem
@@ -204,10 +290,7 @@ __device__ __forceinline__ void clear_marks(const ActiveParams& params) {
 template <template <class, int, int> class SolverOf, int kWords, int kGpuSets, int kVectors>
 __global__ void __launch_bounds__(kActiveThreads<kWords, kGpuSets>)
     active_kernel_of(const __grid_constant__ ActiveParams params) {
-  using Solver = SolverOf<DeviceWarp, kWords, kGpuSets>;
   extern __shared__ __align__(16) std::uint32_t table[];
-  __shared__ Gathered<kWords> all;
-  __shared__ bool moved;
   const TableLayout& layout = params.table.layout;
   const ActiveMemory<kWords> memory(table + layout.staged_words);
 
@@ -215,57 +298,14 @@ __global__ void __launch_bounds__(kActiveThreads<kWords, kGpuSets>)
   memory.clear();
   wait_for_previous_kernel(params.early_launch);
   FourIds ids[kVectors];
-  const auto first_of = [&](int vector) {
-    return 4 *
-           static_cast<int>((blockIdx.x * kVectors + static_cast<unsigned>(vector)) * blockDim.x +
-                            threadIdx.x);
-  };
-#pragma unroll
-  for (int v = 0; v < kVectors; ++v) ids[v] = load_ids(params.batch, first_of(v));
+  load_batch(params.batch, ids);
   const int num_valid = num_valid_ids(params.batch);
   __syncthreads();
-
-#pragma unroll
-  for (int v = 0; v < kVectors; ++v) {
-    mask_ids(ids[v], first_of(v), num_valid, layout.num_experts);
-#pragma unroll
-    for (int k = 0; k < 4; ++k) {
-      if (ids[v].id[k] >= 0) memory.flags[ids[v].id[k]] = 1;
-    }
-  }
+  mark_experts(ids, num_valid, layout.num_experts, memory.flags);
   finish_staging();
   __syncthreads();
-
-  const bool exchanged = params.peers.num_ranks > 0 || params.messages != nullptr;
-  if (exchanged && gather(all, params, memory.flags, num_valid)) [[unlikely]] {
-    take_homes(all, params, table + layout.slots, memory.scratch);
-  } else {
-    if (threadIdx.x < 32) {
-      const SolverMemory solver{layout, table, memory.scratch, memory.gpu_of};
-      const bool any = solve_in_warp<Solver, kWords>(params, solver, memory.flags,
-                                                     exchanged ? all.active : nullptr);
-      if (threadIdx.x == 0) moved = any;
-    }
-    __syncthreads();
-    if (moved) {
-      patch_slots<kWords>(layout, table, memory.gpu_of);
-      __syncthreads();
-    }
-  }
-
-#pragma unroll
-  for (int v = 0; v < kVectors; ++v) {
-    const int first = first_of(v);
-    if (first >= params.batch.num_ids) continue;
-#pragma unroll
-    for (int k = 0; k < 4; ++k) {
-      if (ids[v].id[k] >= 0) ids[v].id[k] = static_cast<int>(table[layout.slots + ids[v].id[k]]);
-    }
-    store_replicas(params.batch, first, ids[v]);
-    if (params.counts.tokens_per_replica == nullptr) continue;
-#pragma unroll
-    for (int k = 0; k < 4; ++k) count_token(params.counts, ids[v].id[k]);
-  }
+  solve_batch<SolverOf<DeviceWarp, kWords, kGpuSets>>(params, table, memory, num_valid);
+  map_ids(params, table + layout.slots, ids);
   if (params.ticket != nullptr) clear_marks<kWords>(params);
 }
 

@@ -142,7 +142,9 @@ __device__ __forceinline__ void finish_staging() {
 }
 
 /// With a programmatic launch this kernel may start while the one before it still runs: everything
-/// that kernel may have written is read after this, and the next kernel may start now.
+/// that kernel may have written is read after this. Every CTA waits, and none triggers before it
+/// has, so the kernel behind us, which waits for us alone, waits for those before us too.
+/// `has_early_launch` says whether a kernel was compiled with it.
 __device__ __forceinline__ void wait_for_previous_kernel(bool early_launch) {
 #if __CUDA_ARCH__ >= 900
   if (early_launch) {

@@ -35,28 +35,32 @@ __global__ void __launch_bounds__(kMarkThreads)
   }
 }
 
-/// Sends the message, gathers all ranks'. One that does not come is given another epoch, so that
-/// the kernel behind falls back.
+/// Sends the message, gathers all ranks'. When one does not come, all are replaced by what this
+/// rank knows alone, with another epoch, so that the kernel behind falls back.
 __global__ void __launch_bounds__(kExchangeThreads)
     exchange_kernel_of(const __grid_constant__ ExchangeParams params) {
-  __shared__ int num_missing;
+  __shared__ std::uint32_t all_faults;
   const TableLayout& layout = params.table.layout;
   const int message_words = layout.mask_words + kMessageTail;
-  if (threadIdx.x == 0) num_missing = 0;
+  if (threadIdx.x == 0) all_faults = 0;
   __syncthreads();
-  const std::uint32_t step = params.exchange->step + 1;
-  const auto take = [&](int rank, int index, std::uint32_t word) {
-    params.gathered[rank * message_words + index] = word;
-  };
-  if (!exchange_messages(params.peers, step, params.message, message_words, take)) {
-    atomicAdd(&num_missing, 1);
+  const ExchangeCall call = next_call(*params.exchange);
+  if (!call.stopped) {
+    const auto take = [&](int rank, int index, std::uint32_t word) {
+      params.gathered[rank * message_words + index] = word;
+    };
+    const std::uint32_t faults =
+        exchange_in_block(params.peers, call.tag, params.message, message_words, take);
+    if (faults != 0) atomicOr(&all_faults, faults);
   }
   __syncthreads();
-  if (threadIdx.x != 0) return;
-  params.exchange->step = step;
-  if (num_missing == 0) return;
-  ++params.exchange->timeouts;
-  params.gathered[message_words - 1] = ~params.table.words[layout.epoch];
+  if (threadIdx.x == 0) end_call(*params.exchange, call, all_faults);
+  if (!call.stopped && all_faults == 0) return;
+  const int words = params.peers.num_ranks * message_words;
+  for (int i = static_cast<int>(threadIdx.x); i < words; i += kExchangeThreads) {
+    params.gathered[i] = word_without_peers(params.peers, params.message, message_words,
+                                            i / message_words, i % message_words);
+  }
 }
 
 }  // namespace

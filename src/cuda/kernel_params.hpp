@@ -30,14 +30,27 @@ struct Counts {
 
 /// A message of the exchange: the bitmap of active experts, then these two words.
 inline constexpr int kMessageTail = 2;
+inline constexpr int kTokensWord = 0;  ///< of the tail: valid rows
+inline constexpr int kEpochWord = 1;   ///< of the tail: fingerprint of the placement
+inline constexpr std::uint32_t kUnknownTokens = 0xFFFFFFFFU;  ///< -1 in tokens_per_rank
 inline constexpr int kMaxMessageWords = kMaxRouterExperts / 32 + kMessageTail;
 inline constexpr int kMaxRanks = 64;
+inline constexpr std::uint32_t kMaxGeneration = 0xFFFF;  ///< of an exchange: 16 bits of a tag
+
+/// ExchangeFault, as kernels write it.
+inline constexpr std::uint32_t kFaultTimeout = 1;
+inline constexpr std::uint32_t kFaultOutOfStep = 2;
+inline constexpr std::uint32_t kFaultNotConnected = 4;
 
 /// Kept on the device by each exchange.
 struct ExchangeState {
-  std::uint32_t step = 0;       ///< calls so far: the tag of a message, and which buffer it uses
-  std::uint32_t fallbacks = 0;  ///< calls that used `home`
-  std::uint32_t timeouts = 0;   ///< of these, because a message did not come
+  std::uint32_t step = 0;  ///< calls of this generation: part of a message's tag, and its buffer
+  std::uint32_t generation = 0;            ///< counts resets
+  std::uint32_t fault = 0;                 ///< stops the exchange until it is reset
+  std::uint32_t fallbacks = 0;             ///< calls that used `home`
+  std::uint32_t timeouts = 0;              ///< of these, because a message did not come
+  std::uint32_t skipped = 0;               ///< of these, because the exchange had stopped
+  std::uint32_t* fault_on_host = nullptr;  ///< a copy of `fault` that the host reads at any time
 };
 
 /// Peers' buffers: [2][ranks][kMaxMessageWords] words, each with the step that it belongs to.
@@ -118,7 +131,13 @@ struct Kernel {
   const void* function = nullptr;
   int max_threads = 0;
   int shared_bytes = 0;
+  bool waits = false;  ///< for the kernel in front, when it starts early; set when it is loaded
 };
+
+/// Whether code compiled for this virtual architecture (cudaFuncAttributes::ptxVersion) has
+/// wait_for_previous_kernel in it. The device does not tell: a Hopper runs code that was compiled
+/// for 8.0, which must not start early, since it would not wait.
+constexpr bool has_early_launch(int ptx_version) noexcept { return ptx_version >= 90; }
 
 /// `vectors`: groups of four ids that each thread holds, 1 or 4.
 Kernel active_kernel(DevicePolicy policy, const TableLayout& layout, int vectors);

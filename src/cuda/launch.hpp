@@ -11,21 +11,12 @@ namespace metro::cuda {
 struct LaunchShape {
   int blocks;
   int threads;
-  bool early;  ///< programmatic dependent launch
+  bool early;  ///< programmatic dependent launch, where the kernel can wait
 };
-
-/// Whether kernels of the current device may start before the one in front has ended.
-inline bool supports_early_launch() {
-  int device = 0;
-  int major = 0;
-  METRO_CUDA_CHECK(cudaGetDevice(&device));
-  METRO_CUDA_CHECK(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device));
-  return major >= 9;
-}
 
 /// The kernel, loaded and allowed all the shared memory that the device has: the limit is the
 /// function's, so one router must not lower it for another. Throws Error{kDevice}.
-inline Kernel prepared(const Kernel& kernel) {
+inline Kernel prepared(Kernel kernel) {
   int device = 0;
   int most = 0;
   cudaFuncAttributes attributes{};
@@ -40,6 +31,7 @@ inline Kernel prepared(const Kernel& kernel) {
   }
   METRO_CUDA_CHECK(
       cudaFuncSetAttribute(kernel.function, cudaFuncAttributeMaxDynamicSharedMemorySize, most));
+  kernel.waits = has_early_launch(attributes.ptxVersion);
   return kernel;
 }
 
@@ -55,7 +47,7 @@ void launch(const Kernel& kernel, const LaunchShape& shape, const Params& params
   config.dynamicSmemBytes = static_cast<std::size_t>(kernel.shared_bytes);
   config.stream = stream;
   config.attrs = &attribute;
-  config.numAttrs = shape.early ? 1 : 0;
+  config.numAttrs = shape.early && kernel.waits ? 1 : 0;
   void* arguments[] = {const_cast<Params*>(&params)};
   METRO_CUDA_CHECK(cudaLaunchKernelExC(&config, kernel.function, arguments));
 }

@@ -133,7 +133,7 @@ Router::Impl::Impl(const Placement& placement, const RouterOptions& options)
       num_layers_(static_cast<int>(placement.layers.size())),
       max_tokens_(options.max_tokens),
       topk_(options.topk),
-      early_launch_(options.programmatic_launch && supports_early_launch()) {
+      early_launch_(options.programmatic_launch) {
   check_options(options);
   layout_ = layout_for(placement, options, policy_);
   const auto words = at(num_layers_) * at(layout_.total_words);

@@ -8,7 +8,10 @@
 #include <vector>
 
 #include "gpu/device_test.hpp"
+#include "gpu/early_kernels.hpp"
 #include "metro/cuda/router.hpp"
+#include "metro/error.hpp"
+#include "metro/metrics.hpp"
 #include "metro/router.hpp"
 #include "support/random_instance.hpp"
 
@@ -29,49 +32,95 @@ std::vector<std::int32_t> cpu_answer(const LayerPlacement& placement, std::strin
   return ids;
 }
 
+/// How a world of ranks is made.
+struct WorldShape {
+  std::string_view policy = "optimal";
+  int num_ranks = 2;
+  milliseconds timeout{2000};
+  bool early = false;   ///< programmatic launch, behind a kernel that lets it start early
+  int num_devices = 1;  ///< that ranks take in turn
+};
+
+int set_device(int device) {
+  METRO_CUDA_CHECK(cudaSetDevice(device));
+  return device;
+}
+
 /// One rank, with its own router.
 struct Rank {
-  Rank(const Placement& placement, std::string_view policy, int rank, int num_ranks,
-       milliseconds timeout)
-      : router(placement, {.policy = policy,
+  Rank(const Placement& placement, const WorldShape& world, int rank)
+      : shape(world),
+        device(set_device(rank % world.num_devices)),
+        router(placement, {.policy = world.policy,
                            .max_tokens = kMaxTokens,
                            .topk = kTopk,
-                           .max_replicas = 3 * kExperts}),
-        exchange(rank, num_ranks, timeout) {}
+                           .max_replicas = 3 * kExperts,
+                           .programmatic_launch = world.early}),
+        exchange(rank, world.num_ranks, world.timeout) {}
 
   void start(const TopkBatch& batch) {
+    set_device(device);
     topk = batch;
-    ids.fill(topk.ids);
     cuda::RouteExtras extras;
     extras.exchange = &exchange;
     extras.tokens_per_rank = tokens_per_rank.data();
+    extras.activated_per_gpu = activated_per_gpu.data();
+    if (shape.early) {
+      ids.fill(std::vector<std::int32_t>(topk.ids.size(), 0));  // read if it does not wait
+      source.fill(topk.ids);
+      test::launch_early_producer(source.data(), ids.data(), static_cast<int>(topk.ids.size()),
+                                  stream);
+    } else {
+      ids.fill(topk.ids);
+    }
     router.route(0, ids.data(), topk.num_tokens, ids.data(), stream, extras);
   }
   std::vector<std::int32_t> finish() {
+    set_device(device);
     stream.wait();
     auto all = ids.read();
     all.resize(topk.ids.size());
     return all;
   }
 
+  WorldShape shape;
+  int device;
   cuda::Router router;
   cuda::PeerExchange exchange;
   test::Stream stream;
   test::DeviceVector<std::int32_t> ids{std::size_t{kMaxTokens} * kTopk};
+  test::DeviceVector<std::int32_t> source{std::size_t{kMaxTokens} * kTopk};
   test::DeviceVector<std::int32_t> tokens_per_rank{64};
+  test::DeviceVector<std::int32_t> activated_per_gpu{kGpus};
   TopkBatch topk;
 };
 
 struct World {
-  World(const Placement& placement, std::string_view policy, int num_ranks,
-        milliseconds timeout = milliseconds(2000)) {
-    std::vector<cuda::PeerHandle> handles;
-    for (int r = 0; r < num_ranks; ++r) {
-      ranks.push_back(std::make_unique<Rank>(placement, policy, r, num_ranks, timeout));
-      handles.push_back(ranks.back()->exchange.handle());
+  World(const Placement& placement_of, const WorldShape& shape_of)
+      : placement(placement_of), shape(shape_of) {
+    for (int r = 0; r < shape.num_ranks; ++r) {
+      ranks.push_back(std::make_unique<Rank>(placement, shape, r));
     }
-    for (const auto& rank : ranks) rank->exchange.connect(handles);
+    connect();
   }
+
+  void connect() {
+    std::vector<cuda::PeerHandle> handles;
+    for (const auto& rank : ranks) handles.push_back(rank->exchange.handle());
+    for (const auto& rank : ranks) {
+      set_device(rank->device);
+      rank->exchange.connect(handles);
+    }
+  }
+  void reset() {
+    for (const auto& rank : ranks) {
+      set_device(rank->device);
+      rank->exchange.reset();
+    }
+  }
+
+  Placement placement;
+  WorldShape shape;
   std::vector<std::unique_ptr<Rank>> ranks;
 };
 
@@ -91,8 +140,8 @@ struct Batches {
   TopkBatch whole;
 };
 
-void expect_global_answer(World& world, const Placement& placement, std::string_view policy,
-                          Rng& rng, int max_tokens) {
+void expect_global_answer(World& world, const Placement& placement, Rng& rng, int max_tokens) {
+  const std::string_view policy = world.shape.policy;
   const int num_ranks = static_cast<int>(world.ranks.size());
   const Batches batches(rng, num_ranks, max_tokens);
   const auto expected = cpu_answer(placement.layers[0], policy, batches.whole);
@@ -121,9 +170,9 @@ class Exchanged : public test::DeviceTest {
 TEST_F(Exchanged, RanksRouteAsTheWholeBatchWould) {
   for (const int num_ranks : {1, 2, 4, 8}) {
     for (const char* policy : {"optimal", "metro"}) {
-      World world(placement_, policy, num_ranks);
+      World world(placement_, {.policy = policy, .num_ranks = num_ranks});
       for (int step = 0; step < 40; ++step) {
-        expect_global_answer(world, placement_, policy, rng_, 12);
+        expect_global_answer(world, placement_, rng_, 12);
       }
       EXPECT_EQ(world.ranks[0]->exchange.counters().fallbacks, 0U);
     }
@@ -131,14 +180,14 @@ TEST_F(Exchanged, RanksRouteAsTheWholeBatchWould) {
 }
 
 TEST_F(Exchanged, LargeBatchesExchangeBetweenKernels) {
-  World world(placement_, "optimal", 2);
+  World world(placement_, {});
   for (int step = 0; step < 6; ++step) {
-    expect_global_answer(world, placement_, "optimal", rng_, step % 2 == 0 ? kMaxTokens : 10);
+    expect_global_answer(world, placement_, rng_, step % 2 == 0 ? kMaxTokens : 10);
   }
 }
 
 TEST_F(Exchanged, AllRanksGoHomeWhileOneHasAnotherPlacement) {
-  World world(placement_, "optimal", 4);
+  World world(placement_, {.num_ranks = 4});
   Placement next = placement_;
   next.layers[0] = test::random_placement(rng_, kExperts, kGpus);
   world.ranks[2]->router.update(0, next.layers[0], world.ranks[2]->stream);
@@ -158,33 +207,172 @@ TEST_F(Exchanged, AllRanksGoHomeWhileOneHasAnotherPlacement) {
   for (const std::size_t r : {0U, 1U, 3U}) {
     world.ranks[r]->router.update(0, next.layers[0], world.ranks[r]->stream);
   }
-  expect_global_answer(world, next, "optimal", rng_, 12);
+  expect_global_answer(world, next, rng_, 12);
 }
 
-TEST_F(Exchanged, ASilentPeerCostsTheTimeoutAndNoMore) {
-  for (const int max_tokens : {12, kMaxTokens}) {
-    World world(placement_, "optimal", 2, milliseconds(50));
-    Batches batches(rng_, 2, max_tokens);
-    if (max_tokens == kMaxTokens)
-      batches.parts[0] = test::random_topk(rng_, kExperts, kMaxTokens, kTopk);
-    const auto begin = std::chrono::steady_clock::now();
-    world.ranks[0]->start(batches.parts[0]);
-    EXPECT_EQ(world.ranks[0]->finish(), cpu_answer(placement_.layers[0], "home", batches.parts[0]));
-    const auto time = std::chrono::steady_clock::now() - begin;
-    EXPECT_GE(time, milliseconds(40));
-    EXPECT_EQ(world.ranks[0]->exchange.counters().timeouts, 1U);
-    EXPECT_EQ(world.ranks[0]->exchange.counters().fallbacks, 1U);
-
-    // The late rank still finds the message of that call; then both are in step again.
-    world.ranks[1]->start(batches.parts[1]);
-    static_cast<void>(world.ranks[1]->finish());
-    EXPECT_EQ(world.ranks[1]->exchange.counters().timeouts, 0U);
-    expect_global_answer(world, placement_, "optimal", rng_, 12);
+/// What a rank gives when it goes by its own tokens: `home`, its own counts, -1 for the others.
+void expect_alone(Rank& rank, int index, const LayerPlacement& placement) {
+  const auto expected = cpu_answer(placement, "home", rank.topk);
+  EXPECT_EQ(rank.finish(), expected);
+  MetricsCounter counter(placement);
+  EXPECT_EQ(rank.activated_per_gpu.read(), counter.count(expected).activated_per_gpu);
+  const auto tokens = rank.tokens_per_rank.read();
+  for (int r = 0; r < rank.shape.num_ranks; ++r) {
+    EXPECT_EQ(tokens[static_cast<std::size_t>(r)], r == index ? rank.topk.num_tokens : -1);
   }
 }
 
+TEST_F(Exchanged, ASilentPeerCostsTheTimeoutOnce) {
+  for (const int max_tokens : {12, kMaxTokens}) {
+    World world(placement_, {.timeout = milliseconds(50)});
+    expect_global_answer(world, placement_, rng_, max_tokens);  // leaves words to be confused with
+    expect_global_answer(world, placement_, rng_, max_tokens);
+    Batches batches(rng_, 2, max_tokens);
+    if (max_tokens == kMaxTokens)
+      batches.parts[0] = test::random_topk(rng_, kExperts, kMaxTokens, kTopk);
+    Rank& rank = *world.ranks[0];
+    EXPECT_EQ(rank.exchange.fault(), cuda::ExchangeFault::kNone);
+    const auto begin = std::chrono::steady_clock::now();
+    rank.start(batches.parts[0]);
+    expect_alone(rank, 0, placement_.layers[0]);
+    EXPECT_GE(std::chrono::steady_clock::now() - begin, milliseconds(40));
+    EXPECT_EQ(rank.exchange.fault(), cuda::ExchangeFault::kTimeout);
+    EXPECT_EQ(rank.exchange.counters().timeouts, 1U);
+
+    for (int call = 0; call < 5; ++call) {  // it has stopped: nobody is waited for
+      rank.start(batches.parts[0]);
+      expect_alone(rank, 0, placement_.layers[0]);
+    }
+    EXPECT_EQ(rank.exchange.counters().timeouts, 1U);
+    EXPECT_EQ(rank.exchange.counters().skipped, 5U);
+    EXPECT_EQ(rank.exchange.counters().fallbacks, 6U);
+
+    // The late rank still finds the message of that call, then stops too.
+    Rank& late = *world.ranks[1];
+    late.start(batches.parts[1]);
+    static_cast<void>(late.finish());
+    EXPECT_EQ(late.exchange.fault(), cuda::ExchangeFault::kNone);
+    late.start(batches.parts[1]);
+    expect_alone(late, 1, placement_.layers[0]);
+    EXPECT_EQ(late.exchange.fault(), cuda::ExchangeFault::kTimeout);
+
+    world.reset();
+    for (int step = 0; step < 5; ++step) expect_global_answer(world, placement_, rng_, max_tokens);
+    for (const auto& each : world.ranks) {
+      EXPECT_EQ(each->exchange.fault(), cuda::ExchangeFault::kNone);
+      EXPECT_EQ(each->exchange.counters().timeouts, 1U);
+    }
+  }
+}
+
+TEST_F(Exchanged, AnExtraCallOfOneRankEndsWithAReset) {
+  World world(placement_, {.num_ranks = 3, .timeout = milliseconds(30)});
+  for (int extra = 1; extra <= 3; ++extra) {
+    const Batches batches(rng_, 3, 12);
+    world.ranks[1]->start(batches.parts[1]);
+    expect_alone(*world.ranks[1], 1, placement_.layers[0]);
+    world.reset();
+    for (int step = 0; step < extra; ++step) expect_global_answer(world, placement_, rng_, 12);
+  }
+}
+
+TEST_F(Exchanged, ARestartedRankJoinsAgain) {
+  World world(placement_, {.num_ranks = 3, .timeout = milliseconds(500)});
+  for (int restart = 0; restart < 3; ++restart) {
+    for (int step = 0; step <= restart; ++step) expect_global_answer(world, placement_, rng_, 12);
+    world.ranks[1] = std::make_unique<Rank>(placement_, world.shape, 1);
+    const Batches batches(rng_, 3, 12);
+    world.ranks[1]->start(batches.parts[1]);
+    expect_alone(*world.ranks[1], 1, placement_.layers[0]);
+    EXPECT_EQ(world.ranks[1]->exchange.fault(), cuda::ExchangeFault::kNotConnected);
+    world.connect();
+    expect_global_answer(world, placement_, rng_, 12);
+  }
+}
+
+/// Peers write into a rank's buffer for as long as they exist.
+TEST_F(Exchanged, ABufferOutlivesItsRankWhilePeersMayWrite) {
+  World world(placement_, {.timeout = milliseconds(20)});
+  const void* buffer = world.ranks[1]->exchange.handle().buffer;
+  const auto is_allocated = [&] {
+    cudaPointerAttributes attributes{};
+    METRO_CUDA_CHECK(cudaPointerGetAttributes(&attributes, buffer));
+    return attributes.type == cudaMemoryTypeDevice;
+  };
+  ASSERT_TRUE(is_allocated());
+  world.ranks.pop_back();
+  EXPECT_TRUE(is_allocated());
+  const Batches batches(rng_, 2, 12);
+  world.ranks[0]->start(batches.parts[0]);  // writes into it
+  expect_alone(*world.ranks[0], 0, placement_.layers[0]);
+  world.ranks[0]->exchange.disconnect();
+  EXPECT_FALSE(is_allocated());
+}
+
+TEST_F(Exchanged, APeerThatIsGoneIsNotConnectedTo) {
+  World world(placement_, {});
+  std::vector<cuda::PeerHandle> handles;
+  for (const auto& rank : world.ranks) handles.push_back(rank->exchange.handle());
+  world.ranks[0]->exchange.disconnect();
+  world.ranks.pop_back();
+  EXPECT_THROW(world.ranks[0]->exchange.connect(handles), Error);
+  EXPECT_THROW(world.ranks[0]->exchange.reset(), Error);
+  EXPECT_EQ(world.ranks[0]->exchange.fault(), cuda::ExchangeFault::kNotConnected);
+}
+
+TEST_F(Exchanged, StartsEarlyBehindTheKernelInFront) {
+  for (const int num_ranks : {1, 4}) {
+    World world(placement_, {.num_ranks = num_ranks, .early = true});
+    for (int step = 0; step < 20; ++step) expect_global_answer(world, placement_, rng_, 12);
+    EXPECT_EQ(world.ranks[0]->exchange.counters().fallbacks, 0U);
+  }
+}
+
+TEST_F(Exchanged, RanksOnSeveralGpus) {
+  int devices = 0;
+  METRO_CUDA_CHECK(cudaGetDeviceCount(&devices));
+  if (devices < 2) GTEST_SKIP() << "one GPU; ranks on several need two";
+  World world(placement_, {.num_ranks = devices, .num_devices = devices});
+  for (int step = 0; step < 40; ++step) {
+    expect_global_answer(world, placement_, rng_, step % 4 == 0 ? kMaxTokens : 12);
+  }
+  set_device(0);
+}
+
+/// A tag has 16 bits of the step.
+TEST_F(Exchanged, StepsWrap) {
+  if (test::num_gpu_instances() < 10'000) GTEST_SKIP() << "65,536 calls: with full instances only";
+  World world(placement_, {.timeout = std::chrono::seconds(20)});
+  constexpr int kCalls = 64;
+  std::vector<std::unique_ptr<test::Graph>> graphs;
+  const Batches batches(rng_, 2, 12);
+  for (std::size_t r = 0; r < 2; ++r) {
+    Rank& rank = *world.ranks[r];
+    rank.start(batches.parts[r]);
+  }
+  for (const auto& rank : world.ranks) static_cast<void>(rank->finish());
+  for (std::size_t r = 0; r < 2; ++r) {
+    Rank& rank = *world.ranks[r];
+    cuda::RouteExtras extras;
+    extras.exchange = &rank.exchange;
+    graphs.push_back(std::make_unique<test::Graph>(rank.stream, [&] {
+      for (int i = 0; i < kCalls; ++i) {
+        rank.router.route(0, rank.source.data(), rank.topk.num_tokens, rank.ids.data(), rank.stream,
+                          extras);
+      }
+    }));
+    rank.source.fill(rank.topk.ids);
+  }
+  for (int replay = 0; replay < 65536 / kCalls + 2; ++replay) {
+    for (std::size_t r = 0; r < 2; ++r) graphs[r]->launch(world.ranks[r]->stream);
+  }
+  for (const auto& rank : world.ranks) rank->stream.wait();
+  for (int step = 0; step < 5; ++step) expect_global_answer(world, placement_, rng_, 12);
+  EXPECT_EQ(world.ranks[0]->exchange.counters().fallbacks, 0U);
+}
+
 TEST_F(Exchanged, ReplaysInGraphs) {
-  World world(placement_, "optimal", 2);
+  World world(placement_, {});
   Batches batches(rng_, 2, 12);
   batches = Batches(rng_, 2, 12);
   std::vector<std::unique_ptr<test::Graph>> graphs;

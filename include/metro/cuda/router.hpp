@@ -20,8 +20,11 @@ struct RouterOptions {
   int topk = 0;                              ///< 1 to 32
   int max_replicas = 0;  ///< slots of the largest placement that `update` may bring; 0: as now
   /// Lets the kernel start before the one in front of it in the stream has ended (programmatic
-  /// dependent launch, compute capability 9.0): it fetches its tables meanwhile and waits before it
-  /// reads ids. Safe after any kernel; it saves time only in graphs and streams of kernels.
+  /// dependent launch; no effect in code compiled for less than compute capability 9.0): it fetches
+  /// its tables meanwhile and waits for that kernel before it reads ids or writes. It waits for
+  /// that one alone. So a kernel in front that triggers its dependents early (griddepcontrol) must
+  /// itself wait for what came before it; one that never does may end first, and ids or buffers of
+  /// still earlier kernels are then not safe. It saves time only in graphs and streams of kernels.
   bool programmatic_launch = false;
 };
 
@@ -38,7 +41,7 @@ struct RouteExtras {
   std::int32_t* tokens_per_replica = nullptr;  ///< [max_replicas] tokens, by slot
   bool accumulate_tokens = false;     ///< add to `tokens_per_replica`, as EPLB's statistics do
   std::int32_t* num_moves = nullptr;  ///< [1] repairs that `optimal` made to its base
-  std::int32_t* tokens_per_rank = nullptr;  ///< [ranks] valid rows that each rank exchanged
+  std::int32_t* tokens_per_rank = nullptr;  ///< [ranks] valid rows of each rank; -1: not known
 };
 
 /// metro::Router on the GPU for all layers of a model: the same replicas, bit for bit.

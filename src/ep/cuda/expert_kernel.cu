@@ -21,6 +21,7 @@
 #include "ep/cuda/expert_tiles.cuh"
 #include "ep/cuda/expert_token_feed.cuh"
 #include "ep/cuda/expert_weight_ring.cuh"
+#include "ep/cuda/sum_unit.hpp"
 #include "metro/error.hpp"
 
 namespace metro::ep::cuda {
@@ -66,7 +67,7 @@ __device__ void compute_tile(const ExpertParams& params, const Tile& tile,
   ScaleRow<kWeights> scales(params, tile, high);
 
   Sums<kTokenTiles> sums{};
-  float scale[2] = {1, 1};
+  SumUnit unit[2];  // of each half, for fp8
   const int step = tile.deep * kStageValues<kWeights>;
   for (int at = 0; at < product.depth; at += step) {
     const int first = at + deep * kStageValues<kWeights>;
@@ -80,14 +81,13 @@ __device__ void compute_tile(const ExpertParams& params, const Tile& tile,
       slot.next();
     }
     if (first < product.depth) {
+      __nv_bfloat162 fp8_scale[2];
       if constexpr (kWeights == DataType::kFp8) {
-        // Sums are kept in units of the stage's scale: fewer registers than sums of their own.
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
-          const float next = scales.at(half, first / kStageValues<kWeights>);
-          if (next == 0) continue;  // a block of zeros
-          const float ratio = scale[half] / next;
-          scale[half] = next;
+          const float ratio = unit[half].take(scales.at(half, first / kStageValues<kWeights>));
+          const std::uint32_t factor = unit[half].weight_factor() * 0x10001U;
+          memcpy(&fp8_scale[half], &factor, sizeof factor);
 #pragma unroll
           for (int j = 0; j < kTokenTiles; ++j) {
 #pragma unroll
@@ -95,7 +95,7 @@ __device__ void compute_tile(const ExpertParams& params, const Tile& tile,
           }
         }
       }
-      multiply_stage<kWeights>(weights.wait(), place, sums);
+      multiply_stage<kWeights>(weights.wait(), place, fp8_scale, sums);
       weights.copy_next();
     }
     __syncwarp();
@@ -105,6 +105,11 @@ __device__ void compute_tile(const ExpertParams& params, const Tile& tile,
     }
   }
 
+  float scale[2] = {1, 1};
+  if constexpr (kWeights == DataType::kFp8) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) scale[half] = unit[half].value();
+  }
   const auto mine =
       static_cast<std::uint32_t>((warp * kSumFloats + lane % 4 * 2 * kSumStride + lane / 4) * 4);
 #pragma unroll

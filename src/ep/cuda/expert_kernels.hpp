@@ -31,6 +31,8 @@ struct PermuteParams {
   ExpertProduct down;
   ExpertPlan plan;
 };
+/// Lets the kernel take the shared memory of 1,024 slots, on the current device.
+void prepare_permute();
 void launch_permute(const PermuteParams& params, cudaStream_t stream);
 
 struct ExpertParams {

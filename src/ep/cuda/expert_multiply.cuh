@@ -71,10 +71,11 @@ __device__ void multiply_tokens(const uint4 (&a)[4], const LaneTokens<kTokenTile
   }
 }
 
-/// One stage: 128 bytes of 32 weight rows, times the tokens.
+/// One stage: 128 bytes of 32 weight rows, times the tokens. `fp8_scale`: of each half, for
+/// widen_fp8.
 template <DataType kWeights, int kTokenTiles>
 __device__ void multiply_stage(std::uint32_t stage, const LaneTokens<kTokenTiles>& place,
-                               Sums<kTokenTiles>& sums) {
+                               const __nv_bfloat162 (&fp8_scale)[2], Sums<kTokenTiles>& sums) {
 #pragma unroll
   for (int piece = 0; piece < 2; ++piece) {
     uint4 a[4];
@@ -91,8 +92,8 @@ __device__ void multiply_stage(std::uint32_t stage, const LaneTokens<kTokenTiles
         uint4 wide[4];
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
-          const uint2 low = widen_fp8(part == 0 ? a[i].x : a[i].z);
-          const uint2 high = widen_fp8(part == 0 ? a[i].y : a[i].w);
+          const uint2 low = widen_fp8(part == 0 ? a[i].x : a[i].z, fp8_scale[i / 2]);
+          const uint2 high = widen_fp8(part == 0 ? a[i].y : a[i].w, fp8_scale[i / 2]);
           wide[i] = {low.x, low.y, high.x, high.y};
         }
         multiply_tokens(wide, place, value + part * 8, sums);

@@ -32,7 +32,8 @@ struct ExpertPlan {
   std::int32_t* num_groups;         ///< [1]
   std::int32_t* up_ends;            ///< [groups] tiles of the first product up to here
   std::int32_t* down_ends;          ///< [groups] tiles of the second product up to here
-  std::int32_t* tiles_done;         ///< [groups] finished tiles of the first product
+  std::int32_t* tiles_done;  ///< [groups] finished tiles of the first product; 0 between runs
+  unsigned* feeds_done;      ///< [1] warps that need tiles_done no more; 0 between runs
 };
 
 constexpr int max_groups(int max_assignments, int num_slots) noexcept {

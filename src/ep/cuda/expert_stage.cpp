@@ -37,7 +37,7 @@ ExpertStage::ExpertStage(const ExpertStageSizes& sizes) : sizes_(sizes) {
   const auto groups = static_cast<std::size_t>(max_groups_);
   // Whole cache lines: while one block writes a row, no other may cache a part of it.
   activation_stride_ = (sizes.intermediate + 63) / 64 * 64;
-  integers_ = metro::cuda::make_device_array<std::int32_t>(2 * rows + 3 * groups + 1);
+  integers_ = metro::cuda::make_device_array<std::int32_t>(2 * rows + 3 * groups + 2);
   groups_ = metro::cuda::make_device_array<ExpertGroup>(groups);
   activations_ = metro::cuda::make_device_array<__nv_bfloat16>(
       rows * static_cast<std::size_t>(activation_stride_));
@@ -49,7 +49,9 @@ ExpertStage::ExpertStage(const ExpertStageSizes& sizes) : sizes_(sizes) {
   plan_.up_ends = plan_.tiles_done + groups;
   plan_.down_ends = plan_.up_ends + groups;
   plan_.num_groups = plan_.down_ends + groups;
+  plan_.feeds_done = reinterpret_cast<unsigned*>(plan_.num_groups + 1);
   plan_.groups = groups_.get();
+  prepare_permute();
   launch_ = prepare_experts(sizes.weights, max_groups_, sizes.shared_limit);
 }
 

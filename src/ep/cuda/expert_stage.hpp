@@ -61,7 +61,8 @@ class ExpertStage {
                cudaStream_t stream);
 
   /// SwiGLU of every listed token: down * (silu(gate * x) * (up * x)); `tokens` is
-  /// [num_tokens][hidden]. Sums in float32, rounds the activation and the output to bf16.
+  /// [num_tokens][hidden]. Sums in float32, rounds the activation and the output to bf16. An fp8
+  /// block whose scale is 0 counts for nothing. May be called again after the same `permute`.
   void run(const __nv_bfloat16* tokens, const SlotWeights& weights, cudaStream_t stream);
 
   /// out [num_tokens][hidden] = the token's outputs here times their weights, added in the order of

@@ -94,11 +94,10 @@ __device__ inline void multiply_add(float (&sums)[4], std::uint32_t a0, std::uin
       : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
 }
 
-/// Four e4m3 values to four bf16, exactly. The exponent field moves to its place, and 2^120 makes
-/// up for the difference of the two biases, subnormals included. NaN is not kept: weights have
-/// none.
-__device__ inline uint2 widen_fp8(std::uint32_t packed) {
-  const __nv_bfloat162 scale = __float2bfloat162_rn(0x1p120F);
+/// Four e4m3 values to four bf16, times `scale` / 2^120, exactly. The exponent field moves to its
+/// place, and 2^120 makes up for the difference of the two biases, subnormals included. NaN is not
+/// kept: weights have none.
+__device__ inline uint2 widen_fp8(std::uint32_t packed, __nv_bfloat162 scale) {
   uint2 wide;
   const std::uint32_t low = __byte_perm(packed, 0, 0x1404);
   const std::uint32_t high = __byte_perm(packed, 0, 0x3424);

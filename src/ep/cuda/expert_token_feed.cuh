@@ -46,9 +46,24 @@ class TokenFeed {
       if (!tile.is_up) wait_for_first_product(tile);
       bring(tile);
     }
+    clear_counts();
   }
 
  private:
+  /// The last of all blocks' warps zeroes the counts, so that a run may follow without a new
+  /// permutation. Nobody adds to them any more: each group's tiles of the second product have been
+  /// waited for by one of these warps.
+  __device__ void clear_counts() const {
+    const unsigned last = gridDim.x * kFeedWarps - 1;
+    unsigned turn = 0;
+    __threadfence();
+    if (lane_ == 0) turn = atomicInc(params_.plan.feeds_done, last);
+    __threadfence();
+    if (__shfl_sync(0xffffffffU, turn, 0) != last) return;
+    const int num_groups = *params_.plan.num_groups;
+    for (int i = lane_; i < num_groups; i += 32) params_.plan.tiles_done[i] = 0;
+  }
+
   __device__ void wait_for_first_product(const Tile& tile) const {
     // All blocks are resident, and each does its tiles of the first product first: this ends.
     const int all = params_.up.tiles[token_class(tile.group.count)];

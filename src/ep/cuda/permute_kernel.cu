@@ -110,15 +110,13 @@ __global__ void __launch_bounds__(kThreads) permute_kernel(const PermuteParams p
 
 }  // namespace
 
+void prepare_permute() {
+  METRO_CUDA_CHECK(cudaFuncSetAttribute(permute_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                        kWarps * 1024 * static_cast<int>(sizeof(std::int32_t))));
+}
+
 void launch_permute(const PermuteParams& params, cudaStream_t stream) {
   const auto bytes = static_cast<std::size_t>(kWarps * params.num_slots) * sizeof(std::int32_t);
-  static const bool allowed = [] {
-    METRO_CUDA_CHECK(cudaFuncSetAttribute(permute_kernel,
-                                          cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                          kWarps * 1024 * static_cast<int>(sizeof(std::int32_t))));
-    return true;
-  }();
-  static_cast<void>(allowed);
   permute_kernel<<<1, kThreads, bytes, stream>>>(params);
   METRO_CUDA_CHECK(cudaGetLastError());
 }
