@@ -11,7 +11,7 @@
 
 #include "core/rng.hpp"
 
-namespace metro::ep::gpu {
+namespace metro::ep::cuda {
 namespace {
 
 float factor_of(const SumUnit& unit) {
@@ -84,4 +84,4 @@ TEST(SumUnit, HoldsForScalesOfAnySize) {
 }
 
 }  // namespace
-}  // namespace metro::ep::gpu
+}  // namespace metro::ep::cuda

@@ -10,7 +10,7 @@
 #define METRO_BOTH inline
 #endif
 
-namespace metro::ep::gpu {
+namespace metro::ep::cuda {
 
 /// The unit in which a row of an fp8 product keeps its sums, so that no block of 128 values needs
 /// sums of its own: about the largest scale so far. The same source for the kernel and for its test
@@ -65,4 +65,4 @@ class SumUnit {
 
 #undef METRO_BOTH
 
-}  // namespace metro::ep::gpu
+}  // namespace metro::ep::cuda
