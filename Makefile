@@ -27,7 +27,7 @@ run: build
 .PHONY: build/release/build.ninja
 build/release/build.ninja:
 	@tools/install_deps.sh build
-	@cmake --preset release
+	@cmake --preset release $(CMAKE_ARGS)
 
 format:
 	@tools/format.sh

@@ -29,7 +29,7 @@ struct CompareSpec {
   std::vector<int> tokens;          ///< of the global batch, or per GPU, see below
   bool tokens_are_per_gpu = false;
   std::vector<std::string> policies;  ///< names of policies(), or of `custom`
-  std::vector<CustomPolicy> custom;
+  std::vector<CustomPolicy> custom{};
   int batches = 32;
   std::uint64_t seed = 0;
   int num_threads = 0;  ///< 0: one per core. The result does not depend on it.
