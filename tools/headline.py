@@ -11,9 +11,6 @@ import json
 import pathlib
 import sys
 
-POLICIES = ["even", "hash", "home", "metro-paper", "metro", "optimal"]
-COLUMNS = ["placement", "tokens/GPU", "EPLB off", *POLICIES, "moe-TP", "optimal/even", "optimal/off"]
-
 
 def table(rows):
     """Text of lines of cells, every column as wide as its widest cell."""
@@ -28,10 +25,11 @@ def headline(rows):
     lines = {}
     for row in rows:
         lines.setdefault((row["algorithm"], row["tokens_per_gpu"]), {})[row["policy"]] = row
-    cells = [COLUMNS]
+    policies = list(dict.fromkeys(row["policy"] for row in rows))
+    cells = [["placement", "tokens/GPU", "EPLB off", *policies, "moe-TP", "optimal/even", "optimal/off"]]
     for (algorithm, tokens), by_policy in lines.items():
         best, off = by_policy["optimal"], by_policy["optimal"]["no_replication"]
-        numbers = [off, *(by_policy[policy]["max_activated"] for policy in POLICIES)]
+        numbers = [off, *(by_policy[policy]["max_activated"] for policy in policies)]
         numbers.append(best["tensor_sharded"])
         ratios = [best["vs_even"], best["vs_no_replication"]]
         cells.append(

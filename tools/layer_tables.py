@@ -11,7 +11,8 @@ import argparse
 import json
 import pathlib
 
-POLICIES = ["even", "hash", "home", "metro-paper", "optimal"]
+# Rows that are no policy; all others are columns, in the order of the results.
+BASELINES = ("none", "moe-tp")
 
 
 def key_of(row):
@@ -24,14 +25,19 @@ def cell(row, parts=1):
     return f"{row['layer_us']:.0f} ({row['max_activated'] / parts:.1f})"
 
 
-def line(rows, none, sharded):
+def policies_of(rows):
+    """In the order of the results."""
+    return list(dict.fromkeys(row["policy"] for row in rows if row["policy"] not in BASELINES))
+
+
+def line(rows, policies, none, sharded):
     """Cells of one line; `rows` are the policies' at one replication."""
     best = rows["optimal"]["layer_us"]
     others = (none["layer_us"], sharded["layer_us"], rows["even"]["layer_us"])
     return [
         cell(none),
         cell(sharded, sharded["gpus"]),
-        *(cell(rows[policy]) for policy in POLICIES),
+        *(cell(rows[policy]) for policy in policies),
         ", ".join(f"{best / other:.2f}" for other in others),
         f"{rows['optimal']['exposed_routing_us']:.1f}",
     ]
@@ -39,6 +45,7 @@ def line(rows, none, sharded):
 
 def tables(rows, replications):
     """(GPUs, replication, lines) for each table that the rows hold."""
+    policies = policies_of(rows)
     found = {}
     for row in rows:
         found.setdefault((row["gpus"], key_of(row)), []).append(row)
@@ -48,12 +55,12 @@ def tables(rows, replications):
         sharded = next(row for row in of_line if row["policy"] == "moe-tp")
         by_replication = {}
         for row in of_line:
-            if row["policy"] in POLICIES:
+            if row["policy"] not in BASELINES:
                 by_replication.setdefault(row["replication"], {})[row["policy"]] = row
-        for replication, policies in by_replication.items():
+        for replication, of_policies in by_replication.items():
             if replication == 1 or (replications and replication not in replications):
                 continue
-            cells = [f"{key[0]}, {key[1]}", str(key[2]), *line(policies, none, sharded)]
+            cells = [f"{key[0]}, {key[1]}", str(key[2]), *line(of_policies, policies, none, sharded)]
             result.setdefault((gpus, replication), []).append(cells)
     return sorted(result.items())
 
@@ -68,7 +75,7 @@ def main():
         result = json.loads(path.read_text(encoding="utf-8"))
         print(f"{path.name}: {result['device']}, copy {result['copy_gb_s']:.0f} GB/s")
         rows += result["rows"]
-    head = ["model, dtype", "tokens/GPU", "none", "moe-TP", *POLICIES]
+    head = ["model, dtype", "tokens/GPU", "none", "moe-TP", *policies_of(rows)]
     head += ["optimal vs none, moe-TP, even", "exposed routing"]
     for (gpus, replication), lines in tables(rows, options.replication):
         print(f"\nEP{gpus}, {replication:g} slots an expert\n")

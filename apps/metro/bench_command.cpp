@@ -200,7 +200,8 @@ void add_bench_route(CLI::App& bench) {
                                    {.min = 1, .max = kMaxExperts}, "Experts per token (default 8)");
   const std::vector<std::string_view> names = policy_names();
   options->policies.assign(names.begin(), names.end());
-  add_name_list(*command, "--policy", options->policies, names, "Policies (default all)");
+  add_name_list(*command, "--policy", options->policies, names,
+                "Policies (default all):\n" + describe_policies());
   add_name(*command, "--algorithm", options->algorithm, algorithm_names(),
            fmt::format("Placement (default {})", options->algorithm));
   add_path(*command, "--trace", options->trace,

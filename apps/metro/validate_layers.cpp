@@ -90,7 +90,7 @@ Json to_json(const LayerPrediction& prediction, const LayerComparison& compariso
 
 std::string percent(double value) { return fmt::format("{:.1f}", value); }
 
-std::string changes_line(const char* name, const std::vector<LayerChange>& changes) {
+std::string changes_line(std::string_view name, const std::vector<LayerChange>& changes) {
   const cost::ErrorSummary errors = layer_bench::change_errors(changes);
   return fmt::format(
       "Change against {}: {} rows, off by {:.1f} points on average (90th percentile {:.1f}, bias "
@@ -116,7 +116,7 @@ std::string to_table(const LayerPrediction& prediction, const LayerComparison& c
                  percent(comparison.layer.p90)});
   std::string text = fmt::format("One MoE layer on {}, predicted and measured.\n\n", gpu.name) +
                      table.text() + "\n" + changes_line("no replication", comparison.vs_none) +
-                     changes_line("even", comparison.vs_even);
+                     changes_line(kEvenPolicy, comparison.vs_even);
   for (const layer_bench::SkippedRow& skipped : prediction.skipped) {
     text += fmt::format("Row {} is left out: {}.\n", skipped.row, skipped.why);
   }

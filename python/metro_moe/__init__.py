@@ -11,6 +11,7 @@ The same names as in C++. `metro_moe.cuda` has the router on the GPU, `metro_moe
 """
 
 from metro_moe._metro import (
+    DEFAULT_POLICY,
     CompareRow,
     DecodeBatches,
     LayerPlacement,
@@ -45,6 +46,7 @@ from metro_moe.routing import RouteResult, route
 algorithms = placement_algorithms
 
 __all__ = [
+    "DEFAULT_POLICY",
     "CompareRow",
     "DecodeBatches",
     "DeviceError",

@@ -8,7 +8,14 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from metro_moe._metro import LayerPlacement, Placement, Router, RoutingMetrics, count_metrics
+from metro_moe._metro import (
+    DEFAULT_POLICY,
+    LayerPlacement,
+    Placement,
+    Router,
+    RoutingMetrics,
+    count_metrics,
+)
 from metro_moe.errors import InputError
 
 
@@ -39,7 +46,7 @@ def _checked(topk_ids: npt.ArrayLike, num_experts: int) -> npt.NDArray[np.intege
 def route(
     placement: Placement | LayerPlacement,
     topk_ids: npt.ArrayLike,
-    policy: str = "optimal",
+    policy: str = DEFAULT_POLICY,
     *,
     layer: int = 0,
     seed: int = 0,

@@ -12,6 +12,7 @@
 
 #include "bindings.hpp"
 #include "metro/router.hpp"
+#include "python_policy.hpp"
 
 namespace metro::python {
 namespace {
@@ -24,28 +25,66 @@ std::vector<std::string> all_policies() {
   return names;
 }
 
+/// What `policies` holds at `at`: a name, a function with a __name__, or (name, function).
+void add_policy(CompareSpec& spec, nb::handle policy, std::size_t at, FirstError& errors) {
+  std::string name;
+  if (nb::try_cast(policy, name)) {
+    spec.policies.push_back(std::move(name));
+    return;
+  }
+  nb::handle function = policy;
+  if (nb::isinstance<nb::tuple>(policy) && nb::len(policy) == 2 && nb::try_cast(policy[0], name)) {
+    function = nb::borrow<nb::tuple>(policy)[1];  // which the list keeps alive
+  } else if (!PyCallable_Check(policy.ptr()) || !nb::hasattr(policy, "__name__") ||
+             !nb::try_cast(policy.attr("__name__"), name)) {
+    throw nb::type_error(fmt::format("policies[{}] must be a name, a function that has one, or "
+                                     "(name, function)",
+                                     at)
+                             .c_str());
+  }
+  if (!PyCallable_Check(function.ptr())) {
+    throw nb::type_error(
+        fmt::format("policies[{}] names '{}', which is no function", at, name).c_str());
+  }
+  spec.policies.push_back(name);
+  spec.custom.push_back(
+      {name, [name, function, &errors](const LayerPlacement& placement, const RouteOptions&) {
+         return make_python_policy(name, function, placement, errors);
+       }});
+}
+
 std::vector<CompareRow> compare_trace(const RoutingTrace& trace, std::vector<int> gpus,
                                       std::vector<double> replication, std::vector<int> tokens,
-                                      std::optional<std::vector<std::string>> policies,
+                                      const std::optional<std::vector<nb::object>>& policies,
                                       std::vector<std::string> algorithms, bool tokens_are_per_gpu,
                                       int batches, std::uint64_t seed, int num_threads,
                                       const ProgressCallback& progress) {
+  FirstError errors;
   CompareSpec spec;
   spec.algorithms = std::move(algorithms);
   spec.gpus = std::move(gpus);
   spec.replication = std::move(replication);
   spec.tokens = std::move(tokens);
   spec.tokens_are_per_gpu = tokens_are_per_gpu;
-  spec.policies = policies ? *std::move(policies) : all_policies();
+  if (!policies) spec.policies = all_policies();
+  for (std::size_t i = 0; policies && i < policies->size(); ++i) {
+    add_policy(spec, (*policies)[i], i, errors);
+  }
   spec.batches = batches;
   spec.seed = seed;
   spec.num_threads = num_threads;
-  const nb::gil_scoped_release release;
-  return compare(trace, spec, [&](std::size_t done, std::size_t total) {
-    const nb::gil_scoped_acquire gil;
-    if (PyErr_CheckSignals() != 0) throw nb::python_error();  // Ctrl-C
-    if (progress) (*progress)(done, total);
-  });
+  std::vector<CompareRow> rows;
+  {
+    const nb::gil_scoped_release release;
+    rows = compare(trace, spec, [&](std::size_t done, std::size_t total) {
+      const nb::gil_scoped_acquire gil;
+      if (PyErr_CheckSignals() != 0) throw nb::python_error();  // Ctrl-C
+      errors.raise();                                           // before hours of replay, not after
+      if (progress) (*progress)(done, total);
+    });
+  }
+  errors.raise();
+  return rows;
 }
 
 // The fields by name, once for attributes and for dictionaries.
@@ -90,12 +129,28 @@ void bind_compare(nb::module_& module) {
   module.def(
       "compare", &compare_trace, nb::arg("trace"), nb::kw_only(), nb::arg("gpus"),
       nb::arg("replication"), nb::arg("tokens"), nb::arg("policies") = nb::none(),
-      nb::arg("algorithms") = std::vector<std::string>{"eplb"},
+      nb::arg("algorithms") = std::vector<std::string>{std::string(kEplbAlgorithm)},
       nb::arg("tokens_are_per_gpu") = false, nb::arg("batches") = 32, nb::arg("seed") = 0,
       nb::arg("num_threads") = 0, nb::arg("progress") = nb::none(),
+      nb::sig("def compare(trace: RoutingTrace, *, gpus: collections.abc.Sequence[int], "
+              "replication: collections.abc.Sequence[float], "
+              "tokens: collections.abc.Sequence[int], "
+              "policies: collections.abc.Sequence[str | collections.abc.Callable[[LayerPlacement, "
+              "numpy.typing.NDArray[numpy.int32]], numpy.typing.ArrayLike] | tuple[str, "
+              "collections.abc.Callable[[LayerPlacement, numpy.typing.NDArray[numpy.int32]], "
+              "numpy.typing.ArrayLike]]] | None = None, "
+              "algorithms: collections.abc.Sequence[str] = ['eplb'], "
+              "tokens_are_per_gpu: bool = False, batches: int = 32, seed: int = 0, "
+              "num_threads: int = 0, "
+              "progress: collections.abc.Callable[[int, int], None] | None = None) -> "
+              "list[CompareRow]"),
       "Replays decode batches of a trace under every combination of the lists: `metro compare`.\n\n"
       "Placements come from the first half of the trace, batches from the second. `policies` left "
-      "out:\nall. `progress(done, total)` is called now and then, from any thread. The result does "
+      "out:\nall. A policy is a name, or a function of your own: f(layer_placement, topk_ids) "
+      "gives "
+      "the replica of\neach id of [tokens, topk], checked to be one of its expert's, -1 for -1; "
+      "its name is its __name__, or the\nfirst of (name, function). `progress(done, total)` is "
+      "called now and then, from any thread. The result does "
       "not depend on\n`num_threads` (0: one per core).");
   module.def("replicas_for", &replicas_for, nb::arg("num_experts"), nb::arg("replication"),
              nb::arg("num_gpus"),

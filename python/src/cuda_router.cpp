@@ -145,8 +145,8 @@ void bind_cuda_router(nb::module_& module) {
       .def(
           nb::init<nb::handle, int, const std::string&, int, int, int, bool>(),
           nb::arg("placement"), nb::arg("num_gpus") = 0, nb::kw_only(),
-          nb::arg("policy") = "optimal", nb::arg("max_tokens") = 65536, nb::arg("topk"),
-          nb::arg("max_replicas") = 0, nb::arg("programmatic_launch") = false,
+          nb::arg("policy") = std::string(kDefaultPolicy), nb::arg("max_tokens") = 65536,
+          nb::arg("topk"), nb::arg("max_replicas") = 0, nb::arg("programmatic_launch") = false,
           nb::sig("def __init__(self, placement: Placement | numpy.typing.ArrayLike, "
                   "num_gpus: int = 0, *, policy: str = 'optimal', max_tokens: int = 65536, "
                   "topk: int, max_replicas: int = 0, programmatic_launch: bool = False) -> None"),

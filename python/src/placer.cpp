@@ -13,6 +13,7 @@
 #include "metro/error.hpp"
 #include "metro/homes.hpp"
 #include "metro/io.hpp"
+#include "metro/policy_names.hpp"
 
 namespace metro::python {
 namespace {
@@ -39,11 +40,18 @@ Placement place_loads(nb::handle loads, int num_replicas, int num_gpus,
 }  // namespace
 
 void bind_placer(nb::module_& module) {
-  nb::class_<PlacementAlgorithm>(module, "PlacementAlgorithm", "A placement algorithm by name.")
+  nb::class_<PlacementAlgorithm>(module, "PlacementAlgorithm",
+                                 "A placement algorithm: its row of the table (docs/policies.md).")
       .def_ro("name", &PlacementAlgorithm::name)
-      .def_ro("summary", &PlacementAlgorithm::summary)
+      .def_ro("rule", &PlacementAlgorithm::rule, "How it places, in one line.")
+      .def_ro("source", &PlacementAlgorithm::source, "Who places so.")
+      .def_ro("uses_loads", &PlacementAlgorithm::uses_loads)
+      .def_ro("uses_groups", &PlacementAlgorithm::uses_groups, "It looks at groups and nodes.")
+      .def_ro("repeats_on_gpu", &PlacementAlgorithm::repeats_on_gpu,
+              "It may put two copies of an expert on one GPU.")
+      .def_ro("summary", &PlacementAlgorithm::rule, "The rule, by its name before 0.2.")
       .def("__repr__", [](const PlacementAlgorithm& self) {
-        return fmt::format("{}: {}", self.name, self.summary);
+        return fmt::format("{}: {}", self.name, self.rule);
       });
   module.def(
       "placement_algorithms",
@@ -53,8 +61,8 @@ void bind_placer(nb::module_& module) {
       },
       "All placement algorithms.");
   module.def("place", &place_loads, nb::arg("loads"), nb::arg("num_replicas"), nb::arg("num_gpus"),
-             nb::arg("algorithm") = "eplb", nb::kw_only(), nb::arg("num_groups") = 1,
-             nb::arg("num_nodes") = 1,
+             nb::arg("algorithm") = std::string(kEplbAlgorithm), nb::kw_only(),
+             nb::arg("num_groups") = 1, nb::arg("num_nodes") = 1,
              nb::sig("def place(loads: numpy.typing.ArrayLike, num_replicas: int, num_gpus: int, "
                      "algorithm: str = 'eplb', *, num_groups: int = 1, num_nodes: int = 1) -> "
                      "Placement"),

@@ -69,20 +69,41 @@ class PyRouter {
 }  // namespace
 
 void bind_router(nb::module_& module) {
-  nb::class_<PolicyInfo>(module, "PolicyInfo", "A routing policy by name.")
+  nb::class_<PolicyInfo>(module, "PolicyInfo",
+                         "Everything that this library knows of a routing policy: its row of the "
+                         "table (docs/policies.md).")
       .def_ro("name", &PolicyInfo::name)
-      .def_ro("summary", &PolicyInfo::summary)
+      .def_ro("rule", &PolicyInfo::rule, "How it chooses, in one line.")
+      .def_ro("source", &PolicyInfo::source, "Who routes so.")
+      .def_prop_ro(
+          "needs", [](const PolicyInfo& self) { return to_string(self.needs); },
+          "What a rank must know to route its own tokens: \"own-rows\", \"bitmap\" (which experts "
+          "all ranks' tokens activate) or \"ids\" (of all ranks' tokens).")
+      .def_prop_ro("splits", &PolicyInfo::splits,
+                   "Tokens of one expert may go to several of its replicas.")
+      .def_ro("counts_tokens", &PolicyInfo::counts_tokens,
+              "The choice depends on how many tokens of the expert come before.")
       .def_ro("single_replica", &PolicyInfo::single_replica,
               "Each active expert is served by one replica.")
+      .def_ro("uses_homes", &PolicyInfo::uses_homes, "It looks at LayerPlacement.home.")
+      .def_ro("uses_shares", &PolicyInfo::uses_shares, "It looks at LayerPlacement.shares.")
+      .def_ro("device", &PolicyInfo::device, "cuda.Router has it.")
+      .def_ro("headline", &PolicyInfo::headline, "Pages with room for a few policies show it.")
+      .def_ro("route_us", &PolicyInfo::route_us,
+              "Microseconds of one layer on a GPU where no calibration says better.")
+      .def_ro("calibration_key", &PolicyInfo::calibration_key,
+              "The policy whose measured time is its own, if it has none.")
+      .def_ro("summary", &PolicyInfo::rule, "The rule, by its name before 0.2.")
       .def("__repr__",
-           [](const PolicyInfo& self) { return fmt::format("{}: {}", self.name, self.summary); });
+           [](const PolicyInfo& self) { return fmt::format("{}: {}", self.name, self.rule); });
   module.def(
       "policies",
       [] {
         const auto table = policies();
         return std::vector<PolicyInfo>(table.begin(), table.end());
       },
-      "All routing policies.");
+      "The table of routing policies, a row each: `metro policies`.");
+  module.attr("DEFAULT_POLICY") = std::string(kDefaultPolicy);
 
   nb::class_<PyRouter>(
       module, "Router",
@@ -91,8 +112,8 @@ void bind_router(nb::module_& module) {
       "    replica_ids = router.route(topk_ids)\n\n"
       "Deterministic. Owns its workspace; holds the GIL while it routes.")
       .def(nb::init<const LayerPlacement&, const std::string&, std::uint64_t, int, int>(),
-           nb::arg("placement"), nb::arg("policy") = "optimal", nb::kw_only(), nb::arg("seed") = 0,
-           nb::arg("layer") = 0, nb::arg("num_nodes") = 1,
+           nb::arg("placement"), nb::arg("policy") = std::string(kDefaultPolicy), nb::kw_only(),
+           nb::arg("seed") = 0, nb::arg("layer") = 0, nb::arg("num_nodes") = 1,
            "`seed` and `layer` matter to `random`, `num_nodes` to `static`.")
       .def(
           "route", &PyRouter::route, nb::arg("topk_ids"), nb::arg("out") = nb::none(),

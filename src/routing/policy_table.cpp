@@ -15,7 +15,7 @@ using enum PolicyNeeds;
 constexpr auto kPolicies = std::to_array<PolicyInfo>({
     {.name = "even",
      .rule = "the i-th token of an expert goes to its replica i mod count",
-     .source = "EPLB as the METRO paper measures it",
+     .source = "EPLB in the METRO paper",
      .needs = kIds,
      .counts_tokens = true,
      .device = true,

@@ -32,6 +32,7 @@ def test_all_is_typed():
     # What nanobind has no Python type for is spelled as in C++, and fails when it is called.
     assert not re.findall(r"(?:std|metro|nanobind)::[\w:]+", stub)
     described = {node.name for node in ast.parse(stub).body if isinstance(node, (ast.ClassDef, ast.FunctionDef))}
+    described |= {node.target.id for node in ast.parse(stub).body if isinstance(node, ast.AnnAssign)}
     assert set(metro_moe.__all__) & set(dir(metro_moe._metro)) - {"__version__", "algorithms"} <= described
 
 

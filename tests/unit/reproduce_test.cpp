@@ -107,7 +107,7 @@ TEST(Reproduce, LayerPartsAreAsTheCostModelHasThem) {
   }
   for (const ReproducedRow& row : figure.rows) {
     if (row.quantity.starts_with("routing")) {
-      // metro-paper takes 22 us a layer, even 6.3 (src/cost/layer_builder.cpp).
+      // metro-paper takes 22 us a layer, even 6.3 (src/routing/policy_table.cpp).
       EXPECT_NEAR(row.ours, 22 - 6.3, 0.1) << row.where;
     }
     if (row.quantity.starts_with("experts")) {

@@ -26,30 +26,29 @@ logger = logging.getLogger("metro_moe.sglang")
 _MODULES = ("sglang.srt.eplb.expert_location_dispatch", "sglang.srt.managers.expert_location_dispatch")
 _FUNCTION = "topk_ids_logical_to_physical"
 _LAYER = "_metro_layer"
-# These look at which experts the whole batch activates.
-_GLOBAL = {"optimal", "metro", "metro-paper"}
 
 _installed: _Dispatch | None = None
 
 
-def install(policy: str = "optimal", *, max_tokens: int = 1024, global_batch: bool | None = None) -> bool:
+def install(policy: str = _metro.DEFAULT_POLICY, *, max_tokens: int = 1024, global_batch: bool | None = None) -> bool:
     """Routes batches of up to `max_tokens` rows by `policy`; whether SGLang could be hooked.
 
     Call it in every process before the model is loaded. Larger batches (prefill) stay with SGLang,
     whose --ep-dispatch-algorithm must be set (static or dynamic). `global_batch` says whether every
     rank sees the whole batch where experts are mapped; left out, SGLang is asked: true without an
-    all-to-all backend. Without it only policies that look at single tokens (`home`, `hash`, `shares`)
-    are used. Rows that pad a batch count as tokens. Calling it again changes nothing.
+    all-to-all backend. Without it only policies that need no rows but the rank's own (`metro policies`:
+    needs own-rows) are used. Rows that pad a batch count as tokens. Calling it again changes nothing.
     """
     global _installed
-    if policy not in {p.name for p in _metro.policies()}:
-        raise UsageError(f"policy is {policy!r}, must be one of {', '.join(p.name for p in _metro.policies())}")
+    table = {info.name: info for info in _metro.policies()}
+    if policy not in table:
+        raise UsageError(f"policy is {policy!r}, must be one of {', '.join(table)}")
     if _installed is not None:
         return True
     try:
         module = _find_module()
         _check(module)
-        hook = _Dispatch(module, policy, max_tokens, global_batch)
+        hook = _Dispatch(module, table[policy], max_tokens, global_batch)
     except Exception as error:
         logger.warning("metro: SGLang stays as it is: %s", error)
         return False
@@ -97,8 +96,9 @@ def _sees_whole_batch() -> bool:
 
 
 class _Dispatch:
-    def __init__(self, module: Any, policy: str, max_tokens: int, global_batch: bool | None):
-        self.module, self.policy, self.max_tokens = module, policy, max_tokens
+    def __init__(self, module: Any, policy: _metro.PolicyInfo, max_tokens: int, global_batch: bool | None):
+        self.module, self.policy, self.max_tokens = module, policy.name, max_tokens
+        self.needs = policy.needs
         self.global_batch = global_batch
         self.stock = getattr(module, _FUNCTION)
         self.is_off = False
@@ -194,7 +194,7 @@ class _Dispatch:
         return router.route_tensor(layer, ids)
 
     def start(self) -> bool:
-        if self.policy in _GLOBAL:
+        if self.needs != "own-rows":
             whole = _sees_whole_batch() if self.global_batch is None else self.global_batch
             if not whole:
                 self.turn_off(f"{self.policy} needs the whole batch on every rank, which this setup does not give")
