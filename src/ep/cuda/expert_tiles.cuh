@@ -4,8 +4,9 @@
 #include <cuda_bf16.h>
 
 #include <cstdint>
+#include <cuda/ptx>
 
-/// The instructions that the expert kernel is made of.
+/// The instructions that the expert kernel is made of, where CUDA C++ and cuda::ptx have none.
 namespace metro::ep::cuda {
 
 /// Copies 16 bytes to shared memory, past the L1 cache, or writes zeros there. The whole line comes
@@ -22,19 +23,21 @@ __device__ inline void wait_copy_stage() {
   asm volatile("cp.async.wait_group %0;" ::"n"(kNewer) : "memory");
 }
 
+/// CCCL names a barrier by its generic pointer, and turns that back to the address in shared
+/// memory; the compiler drops both.
+__device__ inline std::uint64_t* barrier_at(std::uint32_t barrier) {
+  return static_cast<std::uint64_t*>(__cvta_shared_to_generic(barrier));
+}
+
 /// A barrier in shared memory that so many arrivals complete.
 __device__ inline void init_barrier(std::uint32_t barrier, unsigned arrivals) {
-  asm volatile("mbarrier.init.shared.b64 [%0], %1;" ::"r"(barrier), "r"(arrivals) : "memory");
+  ::cuda::ptx::mbarrier_init(barrier_at(barrier), arrivals);
 }
 __device__ inline void arrive(std::uint32_t barrier) {
-  asm volatile(
-      "{\n"
-      ".reg .b64 state;\n"
-      "mbarrier.arrive.shared.b64 state, [%0];\n"
-      "}" ::"r"(barrier)
-      : "memory");
+  static_cast<void>(::cuda::ptx::mbarrier_arrive(barrier_at(barrier)));
 }
-/// Waits for the end of the barrier's turn 0, 1, 0, ...
+/// Waits for the end of the barrier's turn 0, 1, 0, ... (Not by cuda::ptx: its answer is a number
+/// that is compared again, which costs the kernel registers and spills.)
 __device__ inline void wait_barrier(std::uint32_t barrier, unsigned turn) {
 #if __CUDA_ARCH__ >= 900
 #define METRO_WAIT "mbarrier.try_wait.parity.shared.b64"  // sleeps meanwhile
@@ -52,7 +55,8 @@ __device__ inline void wait_barrier(std::uint32_t barrier, unsigned turn) {
       : "memory");
 #undef METRO_WAIT
 }
-/// Arrives when this thread's copies so far have ended.
+/// Arrives when this thread's copies so far have ended. (Not by cuda::ptx, which gives this one a
+/// shared address without saying `.shared`: PTX takes that for a generic one.)
 __device__ inline void arrive_after_copies(std::uint32_t barrier) {
   asm volatile("cp.async.mbarrier.arrive.noinc.shared.b64 [%0];" ::"r"(barrier) : "memory");
 }
