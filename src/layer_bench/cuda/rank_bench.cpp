@@ -13,6 +13,7 @@
 #include "layer_bench/cuda/bench_timing.hpp"
 #include "layer_bench/cuda/gather_values.hpp"
 #include "layer_bench/cuda/random_experts.hpp"
+#include "layer_bench/cuda/rank_weights.hpp"
 #include "layer_bench/random_weights.hpp"
 
 namespace metro::layer_bench::cuda {
@@ -20,58 +21,7 @@ namespace {
 
 using Bf16 = __nv_bfloat16;
 
-constexpr std::size_t kMaxSets = 4;
-constexpr std::size_t kCacheTurns = 4;  // weights of so many caches' sizes take turns
-
 std::size_t at(int index) { return static_cast<std::size_t>(index); }
-
-/// The weights of this rank's slots under one case, several times over.
-class RankWeights {
- public:
-  RankWeights(const ep::LayerShape& shape, const BenchCase& of, int rank, int num_ranks,
-              std::uint64_t seed)
-      : placement_(of.placement), sharding_(of.sharding) {
-    const bool sharded = of.sharding == ep::ExpertSharding::kTensorSharded;
-    std::vector<std::int32_t> experts;
-    if (sharded) {
-      experts.resize(at(shape.num_experts));
-      std::iota(experts.begin(), experts.end(), 0);
-    }
-    for (int slot = 0; slot < placement_.num_replicas(); ++slot) {
-      if (placement_.replica_to_gpu[at(slot)] == rank) {
-        experts.push_back(placement_.replica_to_expert[at(slot)]);
-      }
-    }
-    const ep::cuda::ExpertSlice slice =
-        sharded ? ep::cuda::expert_slice(shape, rank, num_ranks) : ep::cuda::whole_expert(shape);
-    const std::size_t bytes =
-        std::max<std::size_t>(1, expert_bytes_on_gpu(shape, slice) * experts.size());
-    const std::size_t count =
-        std::clamp<std::size_t>(kCacheTurns * l2_cache_bytes() / bytes + 1, 1, kMaxSets);
-    for (std::size_t set = 0; set < count; ++set) {
-      sets_.push_back(std::make_unique<RandomGpuExperts>(shape, slice, experts, seed + set));
-      pointers_.emplace_back();
-      for (std::size_t i = 0; i < experts.size(); ++i) {
-        pointers_.back().push_back((*sets_.back())[i]);
-      }
-    }
-  }
-  [[nodiscard]] bool serve(const BenchCase& of) const {
-    return sharding_ == of.sharding && placement_ == of.placement;
-  }
-  /// The next copy in turn.
-  [[nodiscard]] std::span<const ep::cuda::ExpertPointers> next() {
-    turn_ = (turn_ + 1) % pointers_.size();
-    return pointers_[turn_];
-  }
-
- private:
-  LayerPlacement placement_;
-  ep::ExpertSharding sharding_;
-  std::vector<std::unique_ptr<RandomGpuExperts>> sets_;
-  std::vector<std::vector<ep::cuda::ExpertPointers>> pointers_;  // [sets][local slots]
-  std::size_t turn_ = 0;
-};
 
 /// This rank's inputs, and what every layer of the model has.
 struct RankInputs {
