@@ -13,6 +13,7 @@
 #include "metro/error.hpp"
 #include "metro/gpu.hpp"
 #include "metro/io.hpp"
+#include "metro/policy_names.hpp"
 #include "output.hpp"
 #include "report/result.hpp"
 #include "report/table.hpp"
