@@ -9,8 +9,8 @@
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   const auto text = metro::io::as_text(std::as_bytes(std::span(data, size)));
   try {
-    const auto once = metro::io::parse_journal(text, "metro-sweep", 1, "f");
-    const auto again = metro::io::parse_journal(text.substr(0, once.end), "metro-sweep", 1, "f");
+    const auto once = metro::io::parse_journal(text, "metro-sweep", 2, "f");
+    const auto again = metro::io::parse_journal(text.substr(0, once.end), "metro-sweep", 2, "f");
     if (once.end > size || again.end != once.end || again.entries != once.entries) std::abort();
   } catch (const metro::Error&) {
   }

@@ -179,6 +179,7 @@ void run(BenchRouteOptions options) {
     progress.show(i + 1, shapes.size());
   }
   result["rows"] = std::move(rows);
+  progress.wipe();
   print(options.json
             ? report::to_text(result)
             : "CPU time of one call, from top-k ids to replica ids; measured.\n\n" + table.text());

@@ -282,6 +282,7 @@ void bench_route_cuda(const CudaBenchOptions& options) {
     }
     progress.show(i + 1, kShapes.size());
   }
+  progress.wipe();
   print(options.json ? route_json(rows, device, options) : route_text(rows, device));
 }
 

@@ -83,9 +83,7 @@ std::string transport_of(const BenchLayerOptions& options) {
 void check(const BenchLayerOptions& options) {
   for (const std::filesystem::path& model : options.models) {
     const std::string name = model.string();
-    std::error_code error;
-    if (find_model(name) == nullptr && !name.ends_with(".json") &&
-        !std::filesystem::exists(model, error)) {
+    if (find_model(name) == nullptr && !is_file_name(name, ".json")) {
       fail(fmt::format("--model is '{}'{}, must be a config.json or one of {}", name,
                        did_you_mean(name, model_names()), join(model_names())));
     }
@@ -249,6 +247,7 @@ void run(const BenchLayerOptions& options) {
   bench.progress = [&](std::size_t done, std::size_t total) { progress.show(done, total); };
   const auto result = options.device == "cpu" ? run_cpu(options, bench) : run_cuda(bench);
   if (!result) return;  // rank 0 speaks for all
+  progress.wipe();
   print(options.json ? report::to_text(layer_result(bench, *result, inputs))
                      : layer_table(*result));
 }

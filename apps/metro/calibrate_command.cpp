@@ -175,11 +175,11 @@ void run(const CalibrateCommand& options) {
   std::optional<layer_bench::CalibrationRun> measured = measure(options, wanted);
   if (!measured) return;  // rank 0 speaks for all
   Calibration& calibration = measured->calibration;
-  for (const std::string& line : measured->left_out) wanted.progress("left out: " + line);
   if (calibration.experts.empty()) {
     throw Error(ErrorCode::kInfeasible,
                 fmt::format("no shape was measured; {}", measured->left_out.back()));
   }
+  for (const std::string& line : measured->left_out) wanted.progress("left out: " + line);
   calibration.gpu = gpu_name(options, calibration.device);
   for (auto& expert : calibration.experts) cost::fit_expert_time(expert);
   for (auto& collective : calibration.collectives) cost::fit_collective(collective);

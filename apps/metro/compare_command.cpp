@@ -100,7 +100,8 @@ void add_compare(CLI::App& app) {
   add_name_list(*command, "--algorithm", spec.algorithms, algorithm_names(),
                 fmt::format("Placements to compare on (default {}, what engines do today):\n{}",
                             kEplbAlgorithm, describe_algorithms()));
-  add_int(*command, "--batches", spec.batches, {.min = 1}, "Batches of each size (default 32)");
+  add_int(*command, "--batches", spec.batches, {.min = 1, .max = 1'000'000},
+          "Batches of each size (default 32)");
   add_path(*command, "--html", options->html, "Write a report page to this file");
   command->footer(
       "Placements come from the first half of the trace, batches from the second.\n"

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <fcntl.h>
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
@@ -39,6 +41,13 @@ CLI::App& reached(CLI::App& app) {
   return *deepest;
 }
 
+/// As it is typed: "trace convert".
+std::string full_name(const CLI::App& command) {
+  const CLI::App* parent = command.get_parent();
+  if (parent == nullptr || parent->get_parent() == nullptr) return command.get_name();
+  return full_name(*parent) + " " + command.get_name();
+}
+
 /// CLI11 says what it did not expect; this says what would be right instead.
 std::string explain(CLI::App& app, const CLI::ParseError& error) {
   CLI::App& command = reached(app);
@@ -54,23 +63,54 @@ std::string explain(CLI::App& app, const CLI::ParseError& error) {
   // Before what is missing: a misspelt option leaves the right one missing.
   if (!extras.empty() && known.empty()) {
     return fmt::format("unexpected argument '{}', '{}' takes options only", extras.front(),
-                       command.get_name());
+                       full_name(command));
   }
   if (!extras.empty()) {
     return fmt::format("unknown {} '{}'{}, must be one of {}", is_option ? "option" : "command",
                        extras.front(), did_you_mean(extras.front(), known), join(known));
   }
   if (command.get_require_subcommand_min() > 0) {
-    return fmt::format("'{}' needs a command, one of {}", command.get_name(), join(known));
+    return fmt::format("'{}' needs a command, one of {}", full_name(command), join(known));
   }
-  return fmt::format("{}, see 'metro {} --help'", error.what(), command.get_name());
+  return fmt::format("{}, see 'metro {} --help'", error.what(), full_name(command));
 }
 
-/// One line of stderr for any fault, whatever its text held.
+/// Gives stdin, stdout and stderr, where the caller closed them, something that cannot be written:
+/// the next file opened would take their number, and what is printed would go into it.
+void occupy_closed_streams() {
+  for (int stream = STDIN_FILENO; stream <= STDERR_FILENO; ++stream) {
+    if (::fcntl(stream, F_GETFD) < 0) static_cast<void>(::open("/dev/null", O_RDONLY));
+  }
+}
+
+/// `text` with its middle left out when it is longer than `longest` bytes.
+std::string cut_middle(std::string_view text, std::size_t longest) {
+  if (text.size() <= longest) return std::string(text);
+  const auto is_inside_letter = [&](std::size_t at) {  // of UTF-8
+    return (static_cast<unsigned char>(text[at]) & 0xc0U) == 0x80U;
+  };
+  std::size_t head = longest / 2;
+  std::size_t tail = text.size() - longest / 2;
+  for (int i = 0; i < 3 && is_inside_letter(head); ++i) --head;
+  for (int i = 0; i < 3 && is_inside_letter(tail); ++i) ++tail;
+  return fmt::format("{}[... {} bytes ...]{}", text.substr(0, head), tail - head,
+                     text.substr(tail));
+}
+
+/// One line of stderr for any fault, whatever its text held: a name or value of thousands of
+/// letters must not bury what is wrong with it.
 int fail(ErrorCode code, std::string message) {
+  constexpr std::size_t kLongestWord = 512;
+  constexpr std::size_t kLongestLine = 4096;
   std::ranges::replace_if(
       message, [](char c) { return static_cast<unsigned char>(c) < ' ' || c == '\x7f'; }, ' ');
-  std::fputs(fmt::format("metro: {}\n", message).c_str(), stderr);
+  std::string line;
+  for (std::size_t begin = 0; begin < message.size();) {
+    const std::size_t end = std::min(message.find(' ', begin), message.size() - 1) + 1;
+    line += cut_middle(std::string_view(message).substr(begin, end - begin), kLongestWord);
+    begin = end;
+  }
+  std::fputs(fmt::format("metro: {}\n", cut_middle(line, kLongestLine)).c_str(), stderr);
   return static_cast<int>(code);
 }
 
@@ -121,8 +161,10 @@ CLI::App* add_command(CLI::App& parent, const std::string& name, const std::stri
 
 int main(int argc, char** argv) {
   using metro::ErrorCode;
-  std::signal(SIGPIPE,
-              SIG_IGN);  // a closed pipe is an error of write(), not the end of the process
+  // A closed pipe or a file at its size limit is an error of write(), not the end of the process.
+  std::signal(SIGPIPE, SIG_IGN);
+  std::signal(SIGXFSZ, SIG_IGN);
+  metro::cli::occupy_closed_streams();
   try {
     return metro::cli::run(argc, argv);
   } catch (const metro::cli::ReaderGone&) {

@@ -7,6 +7,7 @@
 #include <charconv>
 #include <cmath>
 #include <numeric>
+#include <system_error>
 #include <utility>
 
 #include "metro/error.hpp"
@@ -195,6 +196,15 @@ CLI::Option* add_size_list(CLI::App& command, const std::string& name,
       values.emplace_back(part(entry.substr(0, times)), part(entry.substr(times + 1)));
     });
   });
+}
+
+bool is_file_name(const std::string& text, std::string_view suffix) {
+  for (const std::string_view start : {"/", "./", "../"}) {
+    if (text.starts_with(start)) return true;
+  }
+  std::error_code error;
+  return text.ends_with(suffix) ||
+         std::filesystem::exists(std::filesystem::symlink_status(text, error));
 }
 
 std::string did_you_mean(std::string_view text, std::span<const std::string_view> names) {

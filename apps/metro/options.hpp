@@ -56,6 +56,10 @@ CLI::Option* add_size_list(CLI::App& command, const std::string& name,
                            std::vector<std::pair<int, int>>& values, IntRange range,
                            const std::string& help);
 
+/// Whether what is no registered name means a file: it looks like a path, or something is there
+/// (a link that leads nowhere, too).
+bool is_file_name(const std::string& text, std::string_view suffix);
+
 /// " (did you mean 'x'?)" for the closest of `names`, or nothing when none is close.
 std::string did_you_mean(std::string_view text, std::span<const std::string_view> names);
 

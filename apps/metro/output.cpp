@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <cstdio>
 #include <system_error>
+#include <utility>
 
 #include "metro/error.hpp"
 
@@ -26,11 +27,12 @@ void print(std::string_view text) {
   }
 }
 
-Progress::Progress(std::string_view label)
-    : label_(label), is_terminal_(::isatty(STDERR_FILENO) == 1) {}
+Progress::Progress(std::string label)
+    : label_(std::move(label)), is_terminal_(::isatty(STDERR_FILENO) == 1) {}
 
-Progress::~Progress() {
+void Progress::wipe() {
   if (last_percent_ >= 0) std::fputs("\r\x1b[K", stderr);
+  last_percent_ = -1;
 }
 
 void Progress::show(std::size_t done, std::size_t total) {
@@ -38,7 +40,7 @@ void Progress::show(std::size_t done, std::size_t total) {
   const int percent = static_cast<int>(done * 100 / total);
   if (percent == last_percent_) return;
   last_percent_ = percent;
-  std::fprintf(stderr, "\r%.*s %d %%", static_cast<int>(label_.size()), label_.data(), percent);
+  std::fprintf(stderr, "\r%s %d %%", label_.c_str(), percent);
 }
 
 }  // namespace metro::cli

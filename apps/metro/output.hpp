@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <cstddef>
+#include <string>
 #include <string_view>
 
 namespace metro::cli {
@@ -15,15 +17,16 @@ void print(std::string_view text);
 /// Progress of long work: a line on stderr that overwrites itself, only where stderr is a terminal.
 class Progress {
  public:
-  explicit Progress(std::string_view label);
-  ~Progress();  ///< wipes the line
+  explicit Progress(std::string label);
+  ~Progress() { wipe(); }
   Progress(const Progress&) = delete;
   Progress& operator=(const Progress&) = delete;
 
   void show(std::size_t done, std::size_t total);
+  void wipe();  ///< before anything else is printed
 
  private:
-  std::string_view label_;
+  std::string label_;
   bool is_terminal_;
   int last_percent_ = -1;
 };

@@ -38,12 +38,6 @@ DataType data_type(std::string_view name) {
   return name == "fp4" ? DataType::kFp4 : DataType::kBf16;
 }
 
-/// A name that is no registered one is a file when it looks like one or is there.
-bool is_file(const std::string& name, std::string_view suffix) {
-  std::error_code error;
-  return name.ends_with(suffix) || std::filesystem::exists(name, error);
-}
-
 std::vector<std::string_view> profile_names() {
   std::vector<std::string_view> names;
   for (const RouterProfile& profile : router_profiles()) names.push_back(profile.name);
@@ -190,11 +184,11 @@ void add_serving_options(CLI::App& command, ServingOptions& o) {
 
 void check_serving_options(const ServingOptions& options) {
   if (find_gpu(options.gpu) == nullptr) fail_name("--gpu", options.gpu, gpu_names(), "");
-  if (find_model(options.model) == nullptr && !is_file(options.model, ".json")) {
+  if (find_model(options.model) == nullptr && !is_file_name(options.model, ".json")) {
     fail_name("--model", options.model, model_names(), ", or a config.json");
   }
   if (!options.routing.empty() && find_router_profile(options.routing) == nullptr &&
-      !is_file(options.routing, ".npy")) {
+      !is_file_name(options.routing, ".npy")) {
     fail_name("--routing", options.routing, profile_names(), ", or a trace (.npy)");
   }
   if (is_moe_tp(options.experts) && options.replication > 1) {

@@ -32,7 +32,7 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 constexpr std::string_view kJournalFormat = "metro-sweep";
-constexpr int kJournalVersion = 1;
+constexpr int kJournalVersion = 2;
 constexpr std::size_t kMaxPoints = 1'000'000;
 
 /// An option of `simulate` with the values it takes in the grid, as written.

@@ -82,7 +82,7 @@ std::string sidecar_text(const TraceInfo& info) {
                          {"source", info.source},
                          {"licence", info.licence}};
   if (!info.sequence_lengths.empty()) json["sequence_lengths"] = info.sequence_lengths;
-  return json.dump();
+  return json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
 
 RoutingTrace parse(const TraceConvertOptions& options, Format format,

@@ -28,8 +28,8 @@ class DecodeBatches {
     return static_cast<std::int64_t>(rows_.size());
   }
 
-  /// Rows of the trace; valid until the next call. Throws Error{kInfeasible} for a batch above
-  /// `capacity`. Costs O(sequences + tokens).
+  /// Rows of the trace; valid until the next call. Throws Error{kUsage} below 0 tokens,
+  /// Error{kInfeasible} above `capacity`. Costs O(sequences + tokens).
   std::span<const std::int64_t> draw(std::int64_t num_tokens, std::uint64_t seed,
                                      std::uint64_t batch);
 

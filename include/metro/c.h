@@ -87,8 +87,7 @@ metro_status metro_placement_layer(const metro_placement* placement, int32_t lay
 /* Writes the slot that serves each expert under policy `home` to homes [num_experts]: the layer's
    own list, else as few experts on the fullest GPU as its replicas allow, by the fixed rule of
    docs/formats.md. */
-metro_status metro_placement_homes(const metro_placement* placement, int32_t layer,
-                                   int32_t* homes);
+metro_status metro_placement_homes(const metro_placement* placement, int32_t layer, int32_t* homes);
 
 /* Chooses the replicas of one layer, on the CPU; does not keep the placement. One thread at a
    time. */
@@ -105,8 +104,8 @@ metro_status metro_router_create(const metro_placement* placement, int32_t layer
                                  metro_router** router);
 void metro_router_destroy(metro_router* router);
 
-/* Writes the replica (slot) of each id [num_tokens][topk]; `replica_ids` may be `topk_ids`. -1 and
-   any id that is no expert become -1. Allocates nothing; deterministic. */
+/* Writes the replica (slot) of each id [num_tokens][topk]; `replica_ids` may be `topk_ids`, but not
+   overlap it otherwise. -1 and any id that is no expert become -1. Allocates nothing. */
 metro_status metro_router_route(metro_router* router, const int32_t* topk_ids, int32_t num_tokens,
                                 int32_t topk, int32_t* replica_ids);
 

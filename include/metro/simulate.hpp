@@ -139,7 +139,7 @@ class SimulationCache {
 ///
 /// The same configuration gives the same result, bit for bit. `progress(done, total)` counts
 /// requests. Throws as `validate`; Error{kInput} for a trace that does not fit the model;
-/// Error{kInfeasible} when weights and replicas leave no memory for a context.
+/// Error{kInfeasible} when no memory is left for a context, or no request can be served.
 SimulationResult simulate(const SimulationConfig& config, SimulationCache* cache = nullptr,
                           const std::function<void(std::size_t, std::size_t)>& progress = {});
 

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <exception>
 #include <limits>
 #include <type_traits>
 
@@ -12,6 +13,9 @@ namespace metro::python {
 namespace {
 
 using nb::dlpack::dtype_code;
+
+/// Of a batch: 16 GiB of ids. One of 65,536 tokens with top-64 has 4 million.
+constexpr std::size_t kMaxElements = std::size_t{1} << 32;
 
 bool is_type(const AnyArray& array, dtype_code code) noexcept {
   return array.dtype().code == static_cast<std::uint8_t>(code) && array.dtype().lanes == 1;
@@ -82,7 +86,15 @@ template <typename Out, bool kAllowFloats, typename Convert>
 std::vector<Out> copy(const AnyArray& array, const char* name, const char* wanted,
                       Convert&& convert) {
   std::vector<Out> out;
-  out.reserve(array.size());
+  try {
+    out.reserve(array.size());
+  } catch (const std::exception&) {  // no memory, or more than there can be
+    PyErr_SetString(PyExc_MemoryError,
+                    fmt::format("{} has {} elements, no memory for a copy of {} bytes", name,
+                                array.size(), array.size() * sizeof(Out))
+                        .c_str());
+    throw nb::python_error();
+  }
   const auto convert_all = [&]<typename T>(T) {
     if (is_contiguous(array)) {
       const auto* const base = static_cast<const std::byte*>(array.data());
@@ -144,6 +156,14 @@ std::vector<double> to_double(const AnyArray& array, const char* name) {
 
 IdMatrix::IdMatrix(nb::handle object, const char* name) : array_(as_array(object, name)) {
   require_dims(array_, 2, "[tokens, topk]", name);
+  // Before anything is copied: a broadcast array is as long as one likes, for nothing.
+  constexpr auto kMax = static_cast<std::size_t>(std::numeric_limits<std::int32_t>::max());
+  if (rows() > kMax || columns() > kMax || (columns() > 0 && rows() > kMaxElements / columns())) {
+    throw nb::value_error(fmt::format("{} is [{}, {}], must have at most {} rows and columns, and "
+                                      "{} elements",
+                                      name, rows(), columns(), kMax, kMaxElements)
+                              .c_str());
+  }
   const bool is_aligned =
       reinterpret_cast<std::uintptr_t>(array_.data()) % alignof(std::int32_t) == 0;
   if (array_.dtype() == nb::dtype<std::int32_t>() && is_contiguous(array_) && is_aligned) {

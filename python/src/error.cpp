@@ -2,6 +2,8 @@
 #include "metro/error.hpp"
 
 #include <exception>
+#include <new>
+#include <stdexcept>
 
 #include "bindings.hpp"
 
@@ -31,6 +33,11 @@ void bind_error() {
     } catch (const Error& error) {
       const nb::object type = nb::module_::import_("metro_moe.errors").attr(class_of(error.code()));
       PyErr_SetString(type.ptr(), error.what());
+    } catch (const std::bad_alloc&) {
+      PyErr_SetString(PyExc_MemoryError,
+                      "metro: the arguments need more memory than the system gives");
+    } catch (const std::length_error&) {
+      PyErr_SetString(PyExc_MemoryError, "metro: the arguments need more memory than there can be");
     }
   });
 }

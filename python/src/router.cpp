@@ -6,7 +6,8 @@
 #include <nanobind/stl/string_view.h>
 #include <nanobind/stl/vector.h>
 
-#include <limits>
+#include <algorithm>
+#include <cstdint>
 #include <optional>
 #include <string>
 
@@ -41,6 +42,11 @@ class PyRouter {
                                           batch.columns())
                                   .c_str());
       }
+      const auto in = reinterpret_cast<std::uintptr_t>(view.ids.data());
+      const auto at = reinterpret_cast<std::uintptr_t>(array.data());
+      if (in != at && std::max(in, at) - std::min(in, at) < view.ids.size_bytes()) {
+        throw nb::value_error("out overlaps topk_ids, must be apart or the same array");
+      }
       router_.route(view, {array.data(), array.size()});
       return nb::borrow(out);
     }
@@ -54,10 +60,6 @@ class PyRouter {
 
  private:
   static TopkView view_of_batch(const IdMatrix& batch) {
-    constexpr auto kMax = static_cast<std::size_t>(std::numeric_limits<int>::max());
-    if (batch.rows() > kMax || batch.columns() > kMax) {
-      throw nb::value_error("topk_ids is too large");
-    }
     return {batch.ids(), static_cast<int>(batch.rows()), static_cast<int>(batch.columns())};
   }
 

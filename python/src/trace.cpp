@@ -32,33 +32,60 @@ std::shared_ptr<const void> keep(nb::object object) {
           }};
 }
 
-/// Read-only arrays are viewed. Others are copied: ids that change after they were checked would
-/// lead outside of what is counted by them.
-nb::object frozen(nb::handle ids) {
+/// Whether nobody in this process can write what the array views: `bytes`, or a read-only mapping
+/// of a file. A read-only array tells nothing: the one that it views, or its owner, may be written.
+bool is_immutable(nb::handle array) {
   const nb::object numpy = nb::module_::import_("numpy");
-  const nb::object array = numpy.attr("asarray")(ids);
-  const bool is_writable = nb::cast<bool>(array.attr("flags").attr("writeable"));
-  const nb::object own = is_writable ? array.attr("copy")(nb::arg("order") = "C")
-                                     : numpy.attr("ascontiguousarray")(array);
+  const nb::object mapping = nb::module_::import_("mmap").attr("mmap");
+  nb::object owner = nb::borrow(array);
+  while (!owner.is_none() && nb::isinstance(owner, numpy.attr("ndarray"))) {
+    owner = owner.attr("base");
+  }
+  while (PyMemoryView_Check(owner.ptr())) owner = owner.attr("obj");
+  if (nb::isinstance<nb::bytes>(owner)) return true;
+  return nb::isinstance(owner, mapping) &&
+         nb::cast<bool>(
+             nb::module_::import_("builtins").attr("memoryview")(owner).attr("readonly"));
+}
+
+/// What cannot change is viewed. Other arrays are copied: ids that change after they were checked
+/// would lead outside of what is counted by them.
+nb::object frozen(const nb::object& array) {
+  const nb::object numpy = nb::module_::import_("numpy");
+  nb::object own = is_immutable(array) ? numpy.attr("ascontiguousarray")(array)
+                                       : array.attr("copy")(nb::arg("order") = "C");
   own.attr("setflags")(nb::arg("write") = false);
   return own;
+}
+
+/// Before anything is copied: a broadcast array is as long as one likes, for nothing.
+void check_shape(nb::handle array) {
+  const nb::object shape = array.attr("shape");
+  if (nb::len(shape) != 3) return;  // told with its name below
+  std::int64_t ids = 1;
+  for (std::size_t d = 0; d < 3; ++d) {
+    constexpr std::int64_t kMaxWidth = std::int64_t{1} << 31;
+    constexpr std::int64_t kMaxIds = std::int64_t{1} << 40;
+    const auto size = nb::cast<std::int64_t>(shape[d]);
+    if (size < 1 || (d > 0 && size >= kMaxWidth) || size > kMaxIds / ids) {
+      throw Error(ErrorCode::kInput,
+                  fmt::format("ids have shape {}, each must be at least 1 and all together at most "
+                              "{} ids",
+                              nb::str(shape).c_str(), kMaxIds));
+    }
+    ids *= size;
+  }
 }
 
 void make_trace_of(RoutingTrace* self, nb::handle ids, int num_experts, std::string model,
                    std::string phase, std::optional<std::vector<std::int64_t>> sequence_lengths,
                    std::string source, std::string licence) {
-  const nb::object own = frozen(ids);
+  const nb::object given = nb::module_::import_("numpy").attr("asarray")(ids);
+  check_shape(given);
+  const nb::object own = frozen(given);
   const AnyArray array = as_array(own, "ids");
   require_dims(array, 3, "[tokens, layers, topk]", "ids");
   if (!holds_integers(array)) throw nb::type_error("ids must hold integers");
-  for (std::size_t d = 0; d < 3; ++d) {
-    constexpr std::size_t kMax = std::size_t{1} << 31;
-    if (array.shape(d) < 1 || (d > 0 && array.shape(d) >= kMax)) {
-      throw Error(ErrorCode::kInput,
-                  fmt::format("ids have shape [{}, {}, {}], each must be at least 1",
-                              array.shape(0), array.shape(1), array.shape(2)));
-    }
-  }
   const auto num_tokens = static_cast<std::int64_t>(array.shape(0));
   TraceInfo info{num_experts,  std::move(model),  std::move(phase),
                  {num_tokens}, std::move(source), std::move(licence)};
@@ -152,8 +179,8 @@ void bind_trace_class(nb::module_& module) {
                   "sequence_lengths: collections.abc.Sequence[int] | None = None, "
                   "source: str = '', licence: str = '') -> None"),
           "A trace over ids of shape [tokens, layers, topk]; -1 is masked, every id is checked.\n\n"
-          "A read-only array is viewed, any other is copied. Without `sequence_lengths` all tokens "
-          "are one sequence.")
+          "An array over bytes or a read-only mapping (numpy.load(..., mmap_mode='r')) is viewed, "
+          "any other\nis copied. Without `sequence_lengths` all tokens are one sequence.")
       .def_prop_ro("ids", &ids_of, nb::sig("def ids(self) -> numpy.typing.NDArray[numpy.integer]"),
                    "Read-only view [tokens, layers, topk] of the type that is stored.")
       .def_prop_ro("num_tokens", &RoutingTrace::num_tokens)

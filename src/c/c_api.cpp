@@ -213,6 +213,12 @@ metro_status metro_router_route(metro_router* router, const int32_t* topk_ids, i
   if (count > 0 && (topk_ids == nullptr || replica_ids == nullptr)) {
     return fail(METRO_USAGE, "topk_ids or replica_ids is null");
   }
+  // Written while they are read; only each id in its own place has been read by then.
+  const auto in = reinterpret_cast<std::uintptr_t>(topk_ids);
+  const auto out = reinterpret_cast<std::uintptr_t>(replica_ids);
+  if (in != out && std::max(in, out) - std::min(in, out) < count * sizeof(std::int32_t)) {
+    return fail(METRO_USAGE, "replica_ids overlaps topk_ids, must be apart or the same array");
+  }
   router->router.route({{topk_ids, count}, num_tokens, topk}, {replica_ids, count});
   return METRO_OK;
 }

@@ -12,18 +12,31 @@ namespace {
 
 /// Of tokens, experts and their ratio in a point: products fit 32 bits.
 constexpr std::int64_t kMaxCount = 32'768;
+constexpr std::int64_t kMaxSize = 1'000'000'000;           ///< of a width, in elements; of GPUs
+constexpr std::int64_t kMaxBytes = std::int64_t{1} << 50;  ///< of a collective
 
+// No device is near these; what is between them leaves every time that is computed finite.
+constexpr double kMost = 1e9;
+constexpr double kLeast = 1e-6;  ///< of what is divided by, or is a time that must pass
+
+/// From 0 or, where that has no meaning, from kLeast.
 void check_number(const std::string& field, double value, bool may_be_zero) {
   // Written so that NaN fails too.
-  if (may_be_zero ? value >= 0 && value < 1e15 : value > 0 && value < 1e15) return;
-  throw Error(ErrorCode::kInput, fmt::format("{} is {}, must be {}", field, value,
-                                             may_be_zero ? "finite and >= 0" : "above 0"));
+  if (value >= (may_be_zero ? 0 : kLeast) && value <= kMost) return;
+  throw Error(ErrorCode::kInput, fmt::format("{} is {}, must be a number {}..{}", field, value,
+                                             may_be_zero ? 0 : kLeast, kMost));
 }
 
-void check_count(const std::string& field, std::int64_t value) {
-  if (value >= 1 && value <= kMaxCount) return;
-  throw Error(ErrorCode::kInput,
-              fmt::format("{} is {}, must be in 1..{}", field, value, kMaxCount));
+/// 0: unknown.
+void check_rate(const std::string& field, double value) {
+  if (value == 0 || (value >= kLeast && value <= kMost)) return;
+  throw Error(ErrorCode::kInput, fmt::format("{} is {}, must be a number {}..{}, or 0 for unknown",
+                                             field, value, kLeast, kMost));
+}
+
+void check_count(const std::string& field, std::int64_t value, std::int64_t most = kMaxCount) {
+  if (value >= 1 && value <= most) return;
+  throw Error(ErrorCode::kInput, fmt::format("{} is {}, must be in 1..{}", field, value, most));
 }
 
 void check_point(const Calibration::ExpertPoint& point, const std::string& field) {
@@ -34,8 +47,8 @@ void check_point(const Calibration::ExpertPoint& point, const std::string& field
 }
 
 void check_expert(const Calibration::ExpertTime& expert, const std::string& field) {
-  check_number(field + ".hidden", expert.hidden, false);
-  check_number(field + ".intermediate", expert.intermediate, false);
+  check_count(field + ".hidden", expert.hidden, kMaxSize);
+  check_count(field + ".intermediate", expert.intermediate, kMaxSize);
   check_number(field + ".base_us", expert.base_us, true);
   if (expert.phi_us.empty()) {
     throw Error(ErrorCode::kInput, field + ".phi_us is empty, must have a [tokens, us] pair");
@@ -58,13 +71,13 @@ void check_expert(const Calibration::ExpertTime& expert, const std::string& fiel
 }
 
 void check_collective(const Calibration::Collective& collective, const std::string& field) {
-  check_number(field + ".gpus", collective.gpus, false);
+  check_count(field + ".gpus", collective.gpus, kMaxSize);
   check_number(field + ".alpha_us", collective.alpha_us, true);
   check_number(field + ".beta_gb_s", collective.beta_gb_s, false);
   check_number(field + ".median_error", collective.median_error, true);
   for (std::size_t i = 0; i < collective.points.size(); ++i) {
     const auto& [bytes, us] = collective.points[i];
-    check_number(fmt::format("{}.points[{}][0]", field, i), static_cast<double>(bytes), false);
+    check_count(fmt::format("{}.points[{}][0]", field, i), bytes, kMaxBytes);
     check_number(fmt::format("{}.points[{}][1]", field, i), us, false);
   }
 }
@@ -93,8 +106,8 @@ std::vector<std::int32_t> Calibration::ExpertPoint::tokens_per_expert() const {
 }
 
 void Calibration::validate() const {
-  check_number("copy_gb_s", copy_gb_s, true);
-  check_number("gemm_tflops", gemm_tflops, true);
+  check_rate("copy_gb_s", copy_gb_s);
+  check_rate("gemm_tflops", gemm_tflops);
   for (std::size_t i = 0; i < experts.size(); ++i) {
     check_expert(experts[i], fmt::format("experts[{}]", i));
   }

@@ -5,6 +5,7 @@
 #include <atomic>
 #include <exception>
 #include <mutex>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -29,7 +30,11 @@ void for_each_parallel(std::size_t count, int num_threads,
     }
   };
   std::vector<std::jthread> threads;
-  for (std::size_t i = 1; i < std::min(wanted, count); ++i) threads.emplace_back(loop);
+  try {
+    for (std::size_t i = 1; i < std::min(wanted, count); ++i) threads.emplace_back(loop);
+  } catch (const std::system_error&) {
+    // The system gives no more threads: those there are do the work.
+  }
   loop();
   threads.clear();  // joins
   if (failure) std::rethrow_exception(failure);

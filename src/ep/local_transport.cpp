@@ -12,6 +12,7 @@
 #include <mutex>
 #include <numeric>
 #include <string>
+#include <system_error>
 #include <thread>
 #include <utility>
 
@@ -191,8 +192,17 @@ void run_local_ranks(int num_ranks, double timeout_s, const std::function<void(T
   const auto meeting = std::make_shared<Meeting>(num_ranks, timeout_s);
   const auto shared_work = std::make_shared<const std::function<void(Transport&)>>(work);
   std::vector<std::thread> threads;
-  for (int rank = 0; rank < num_ranks; ++rank) {
-    threads.emplace_back([meeting, shared_work, rank] { run_rank(meeting, rank, *shared_work); });
+  try {
+    for (int rank = 0; rank < num_ranks; ++rank) {
+      threads.emplace_back([meeting, shared_work, rank] { run_rank(meeting, rank, *shared_work); });
+    }
+  } catch (const std::system_error&) {  // ranks wait for each other, so fewer will not do
+    meeting->fail(std::make_exception_ptr(Error(
+        ErrorCode::kInfeasible, fmt::format("{} ranks need a thread each, the system gives {}",
+                                            num_ranks, threads.size()))));
+    for (int rank = static_cast<int>(threads.size()); rank < num_ranks; ++rank) {
+      meeting->leave(rank);
+    }
   }
   const bool all_left = meeting->wait_for_all();
   for (std::thread& thread : threads) {

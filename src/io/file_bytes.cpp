@@ -13,7 +13,7 @@
 namespace metro::io {
 namespace {
 
-/// A device such as /dev/zero never ends; no honest pipe is longer than this.
+/// What a pipe may give: it has no size that could be checked beforehand.
 constexpr std::size_t kMaxPiped = std::size_t{1} << 30;
 
 std::vector<std::byte> read_to_end(const FileDescriptor& file, const std::filesystem::path& path) {
@@ -21,9 +21,10 @@ std::vector<std::byte> read_to_end(const FileDescriptor& file, const std::filesy
   for (;;) {
     const std::size_t filled = all.size();
     if (filled > kMaxPiped) {
-      fail(path.string(), "is not a regular file and gives more than 1 GiB, the most that is read");
+      fail(path.string(), "is no regular file and gives more than 1 GiB, the most that is read");
     }
-    all.resize(filled + std::max<std::size_t>(filled, std::size_t{1} << 16));
+    const std::size_t more = std::max<std::size_t>(filled, std::size_t{1} << 16);
+    all.resize(std::min(filled + more, kMaxPiped + 1));
     const std::size_t got = read_some(file, std::span(all).subspan(filled), path);
     all.resize(filled + got);
     if (got == 0) return all;
@@ -35,7 +36,12 @@ std::vector<std::byte> read_to_end(const FileDescriptor& file, const std::filesy
 FileBytes::FileBytes(const std::filesystem::path& path) {
   const FileDescriptor file = open_input(path);
   struct stat status{};
-  if (::fstat(file.get(), &status) == 0 && S_ISREG(status.st_mode) && status.st_size > 0 &&
+  const bool is_known = ::fstat(file.get(), &status) == 0;
+  // /dev/zero never ends.
+  if (is_known && (S_ISCHR(status.st_mode) || S_ISBLK(status.st_mode))) {
+    fail(path.string(), "is a device, must be a file or a pipe");
+  }
+  if (is_known && S_ISREG(status.st_mode) && status.st_size > 0 &&
       static_cast<std::uintmax_t>(status.st_size) <= SIZE_MAX) {
     const auto size = static_cast<std::size_t>(status.st_size);
     void* mapped = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, file.get(), 0);

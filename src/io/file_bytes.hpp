@@ -8,10 +8,12 @@
 
 namespace metro::io {
 
-/// The bytes of a file: mapped where the system can, else (a pipe, say) read into memory.
+/// The bytes of a file: mapped where the system can; a pipe is read into memory, up to
+/// 1 GiB.
 ///
-/// Throws Error{kInput} when the file is missing, unreadable, a directory or empty. A mapped file
-/// must not be cut short while it is in use; replace files by rename, as `write_file` does.
+/// Throws Error{kInput} when the file is missing, unreadable, a directory, a device or empty. A
+/// mapped file must not be cut short while it is in use; replace files by rename, as `write_file`
+/// does.
 class FileBytes {
  public:
   explicit FileBytes(const std::filesystem::path& path);

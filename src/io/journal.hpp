@@ -14,7 +14,8 @@ namespace metro::io {
 
 /// The documents of a journal's text, one a line after the header line. `end` is where the last
 /// whole line ends: what follows is of a writer that was killed. Throws Error{kInput} for another
-/// file's text, a newer version, or a line that is no JSON object.
+/// file's text, a newer version, or a line that is no JSON object or has changed since it was
+/// written. Lines of version 1 have no digest and are taken as they are.
 struct JournalText {
   std::vector<nlohmann::json> entries;
   std::size_t end = 0;
@@ -34,7 +35,8 @@ class Journal {
 
   [[nodiscard]] const std::vector<nlohmann::json>& entries() const noexcept { return entries_; }
 
-  /// `entry` is one line of JSON without the newline.
+  /// `entry` is a JSON object with a member, on one line without the newline. Its digest goes with
+  /// it.
   void append(std::string_view entry);
 
  private:

@@ -12,6 +12,7 @@
 #include <system_error>
 
 #include "io/fail.hpp"
+#include "metro/error.hpp"
 #include "metro/io.hpp"
 
 namespace metro::io {
@@ -77,12 +78,42 @@ void OutputFile::write(Bytes bytes) {
 }
 
 void OutputFile::commit() {
-  const bool by_rename = !temporary_.empty();
-  if (by_rename && ::fsync(file_.get()) != 0) fail_errno(errno);
+  finish();
+  take_name();
+}
+
+void OutputFile::finish() {
+  if (!temporary_.empty() && ::fsync(file_.get()) != 0) fail_errno(errno);
   if (!file_.close()) fail_errno(errno);
-  if (!by_rename) return;
+}
+
+void OutputFile::take_name() {
+  if (temporary_.empty()) return;
   if (std::rename(temporary_.c_str(), target_.c_str()) != 0) fail_errno(errno);
   temporary_.clear();
+}
+
+void OutputFile::commit_both(OutputFile& first, OutputFile& second) {
+  first.finish();
+  second.finish();
+  // A second name for the old file; where there is none, or the file system has no links, none.
+  const fs::path old = temporary_name(first.target_.parent_path());
+  const bool by_rename = !first.temporary_.empty();
+  const bool is_kept = by_rename && ::link(first.target_.c_str(), old.c_str()) == 0;
+  const bool is_new = by_rename && !is_kept && errno == ENOENT;
+  try {
+    first.take_name();
+    second.take_name();
+  } catch (const Error&) {
+    if (is_kept) {
+      static_cast<void>(std::rename(old.c_str(), first.target_.c_str()));
+      ::unlink(old.c_str());  // rename leaves both names of one file
+    } else if (is_new) {
+      ::unlink(first.target_.c_str());
+    }
+    throw;
+  }
+  if (is_kept) ::unlink(old.c_str());
 }
 
 void OutputFile::fail_errno(int error) const {

@@ -25,7 +25,14 @@ class OutputFile {
   /// Brings the bytes to disk and the file to its name.
   void commit();
 
+  /// Two files that are one thing: neither gets its name before the bytes of both are on disk, and
+  /// the first is as it was before where the second cannot get its. Between the two renames a
+  /// reader, or a crash, finds the new first beside the old second.
+  static void commit_both(OutputFile& first, OutputFile& second);
+
  private:
+  void finish();
+  void take_name();
   [[noreturn]] void fail_errno(int error) const;
 
   std::filesystem::path path_;       ///< as given, for messages

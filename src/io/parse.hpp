@@ -30,8 +30,8 @@ RoutingTrace parse_csv_trace(std::string_view text, const CsvLayout& layout, Tra
 RoutingTrace parse_raw_trace(std::shared_ptr<const void> storage, Bytes bytes,
                              const RawLayout& layout, TraceInfo info, std::string_view file);
 
-/// The sidecar's text, ending in a newline.
-std::string format_trace_info(const RoutingTrace& trace);
+/// The sidecar's text, ending in a newline; `npy_sha256` is the digest of the `.npy` beside it.
+std::string format_trace_info(const RoutingTrace& trace, std::string_view npy_sha256);
 
 bool is_trace_phase(std::string_view phase) noexcept;
 

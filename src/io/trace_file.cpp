@@ -11,6 +11,7 @@
 #include "io/json_reader.hpp"
 #include "io/npy.hpp"
 #include "io/parse.hpp"
+#include "io/sha256.hpp"
 #include "metro/placement.hpp"
 
 namespace metro::io {
@@ -49,6 +50,21 @@ void check_repeated(const JsonRef& root, const char* key, int in_array, std::str
   if (repeated->integer(1, std::numeric_limits<int>::max()) != in_array) {
     repeated->reject(fmt::format("{} as in {}", in_array, npy));
   }
+}
+
+/// The two files of a trace are of one write when the sidecar's digest, where it has one, is that
+/// of the array.
+void check_digest(const JsonRef& root, Bytes npy, std::string_view file) {
+  const auto wanted = root.find("npy_sha256");
+  if (!wanted) return;
+  Sha256 hash;
+  hash.update(npy);
+  const std::string digest = hash.finish();
+  if (wanted->text() == digest) return;
+  wanted->reject(
+      fmt::format("{} as {} has: the two were not written together (remove the key if "
+                  "the array was changed on purpose)",
+                  quote(digest), file));
 }
 
 std::string text_or(const JsonRef& root, const char* key, const char* otherwise) {
@@ -91,6 +107,7 @@ RoutingTrace parse_trace(std::shared_ptr<const void> storage, Bytes npy, std::st
   check_sidecar_format(root);
   check_repeated(root, "topk", ids.topk, file);
   check_repeated(root, "num_layers", ids.num_layers, file);
+  check_digest(root, npy, file);
   return view_trace(std::move(storage), ids, parse_info(root, ids.num_tokens), file, json.file);
 }
 

@@ -9,6 +9,7 @@
 #include "io/npy.hpp"
 #include "io/output_file.hpp"
 #include "io/parse.hpp"
+#include "io/sha256.hpp"
 #include "metro/error.hpp"
 #include "metro/topk.hpp"
 
@@ -40,8 +41,18 @@ DType smallest_type(const RoutingTrace& trace) {
   return {has_masked ? 'i' : 'u', bytes};
 }
 
-void write_ids(const RoutingTrace& trace, DType type, OutputFile& file) {
+/// Writes the array and returns its digest.
+std::string write_array(const RoutingTrace& trace, OutputFile& file) {
   constexpr std::size_t kFlushAt = std::size_t{1} << 20;
+  const DType type = smallest_type(trace);
+  Sha256 hash;
+  const auto write = [&](Bytes bytes) {
+    hash.update(bytes);
+    file.write(bytes);
+  };
+  const std::string header =
+      format_npy_header(type, {trace.num_tokens(), trace.num_layers(), trace.topk()});
+  write(text_bytes(header));
   std::vector<std::byte> chunk;
   with_type(type, [&]<typename T>(T) {
     for (std::int64_t token = 0; token < trace.num_tokens(); ++token) {
@@ -50,12 +61,13 @@ void write_ids(const RoutingTrace& trace, DType type, OutputFile& file) {
         store_le(static_cast<T>(id), chunk.data() + chunk.size() - sizeof(T));
       });
       if (chunk.size() >= kFlushAt) {
-        file.write(chunk);
+        write(chunk);
         chunk.clear();
       }
     }
   });
-  file.write(chunk);
+  write(chunk);
+  return hash.finish();
 }
 
 std::string json_text(const std::string& text) {
@@ -64,15 +76,16 @@ std::string json_text(const std::string& text) {
 
 }  // namespace
 
-std::string format_trace_info(const RoutingTrace& trace) {
+std::string format_trace_info(const RoutingTrace& trace, std::string_view npy_sha256) {
   const TraceInfo& info = trace.info();
   return fmt::format(
       "{{\n  \"format\": \"metro-trace\",\n  \"version\": 1,\n  \"num_experts\": {},\n"
       "  \"num_layers\": {},\n  \"topk\": {},\n  \"model\": {},\n  \"phase\": {},\n"
-      "  \"source\": {},\n  \"licence\": {},\n  \"sequence_lengths\": [{}]\n}}\n",
+      "  \"source\": {},\n  \"licence\": {},\n  \"npy_sha256\": \"{}\",\n"
+      "  \"sequence_lengths\": [{}]\n}}\n",
       info.num_experts, trace.num_layers(), trace.topk(), json_text(info.model),
       json_text(info.phase.empty() ? "mixed" : info.phase), json_text(info.source),
-      json_text(info.licence), fmt::join(info.sequence_lengths, ", "));
+      json_text(info.licence), npy_sha256, fmt::join(info.sequence_lengths, ", "));
 }
 
 void write_trace(const RoutingTrace& trace, const std::filesystem::path& npy) {
@@ -87,14 +100,11 @@ void write_trace(const RoutingTrace& trace, const std::filesystem::path& npy) {
   const std::filesystem::path json = std::filesystem::path(npy).replace_extension(".json");
   trace.validate_ids();
   OutputFile sidecar(json);
-  sidecar.write(text_bytes(format_trace_info(trace)));
   OutputFile array(npy);
-  const DType type = smallest_type(trace);
-  array.write(
-      text_bytes(format_npy_header(type, {trace.num_tokens(), trace.num_layers(), trace.topk()})));
-  write_ids(trace, type, array);
-  sidecar.commit();
-  array.commit();
+  const std::string digest = write_array(trace, array);
+  sidecar.write(text_bytes(format_trace_info(trace, digest)));
+  // The sidecar first: beside an old array its digest tells.
+  OutputFile::commit_both(sidecar, array);
 }
 
 }  // namespace metro::io

@@ -15,6 +15,9 @@
 namespace metro {
 namespace {
 
+/// GPUs weighed for all copies of a layer: some seconds.
+constexpr std::size_t kMaxWeighed = std::size_t{1} << 28;
+
 /// A placement under construction in which no GPU holds an expert twice.
 class HomedBuilder {
  public:
@@ -149,6 +152,15 @@ LayerPlacement place_homed(std::span<const double> load, const PlacementRequest&
                 fmt::format("{} replicas put some expert twice on a GPU, must be at most {} ({} "
                             "experts x {} GPUs)",
                             request.num_replicas, most, load.size(), request.num_gpus));
+  }
+  const std::size_t copies = static_cast<std::size_t>(request.num_replicas) - load.size();
+  const auto gpus = static_cast<std::size_t>(request.num_gpus);
+  if (copies > kMaxWeighed / gpus) {
+    throw Error(
+        ErrorCode::kInfeasible,
+        fmt::format("homed weighs each of {} GPUs for each of {} extra replicas, must be at "
+                    "most {} in all; eplb has no such limit",
+                    gpus, copies, kMaxWeighed));
   }
   HomedBuilder builder(load, request);
   builder.add_copies();

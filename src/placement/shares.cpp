@@ -15,8 +15,9 @@ namespace {
 /// Done when no expert has tokens on a GPU that is above another of its GPUs by more than this part
 /// of the mean GPU load. The maximum is then off by at most G - 1 times that.
 constexpr double kTolerance = 1e-9;
-/// Bounds the time that a very long chain of GPUs may take; real layers need some thousands.
-constexpr std::size_t kMaxPours = 1'000'000'000;
+/// Bounds the time that a very long chain of GPUs may take: parts looked at, of which real layers
+/// need some ten thousand.
+constexpr std::size_t kMaxVisits = 2'000'000'000;
 /// Two-GPU experts move this many times what would level their GPUs, which saves sweeps.
 constexpr double kOverRelaxation = 1.5;
 
@@ -42,27 +43,31 @@ class WaterFilling {
       }
       total += tokens;
       first_.push_back(parts_.size());
-      if (gpus.size() > 1 && tokens > 0) movable_.push_back(static_cast<std::size_t>(e));
+      if (gpus.size() > 1 && tokens > 0) {
+        movable_.push_back(static_cast<std::size_t>(e));
+        movable_parts_ += gpus.size();
+      }
     }
     tolerance_ = kTolerance * total / static_cast<double>(gpu_load_.size());
   }
 
   void solve() {
     bool moved = !movable_.empty();
-    for (std::size_t pours = 0; moved && pours < kMaxPours; pours += movable_.size()) {
+    for (std::size_t visits = 0; moved && visits < kMaxVisits; visits += movable_parts_) {
       moved = false;
       for (const std::size_t e : movable_) moved |= pour(e);
     }
   }
 
-  /// The part of the expert's tokens that goes to that GPU.
-  [[nodiscard]] double share(int expert, std::int32_t gpu) {
+  /// Writes the part of the expert's tokens that goes to each of its GPUs, by GPU.
+  void shares(int expert, std::span<double> by_gpu) {
     const auto parts = parts_of(static_cast<std::size_t>(expert));
     // Their sum is the load but for rounding; nothing is left of a load far below its GPUs'.
     double sum = 0;
     for (const Part& part : parts) sum += part.tokens;
-    if (sum <= 0) return 1.0 / static_cast<double>(parts.size());
-    return std::ranges::find(parts, static_cast<std::size_t>(gpu), &Part::gpu)->tokens / sum;
+    for (const Part& part : parts) {
+      by_gpu[part.gpu] = sum > 0 ? part.tokens / sum : 1.0 / static_cast<double>(parts.size());
+    }
   }
 
  private:
@@ -125,6 +130,7 @@ class WaterFilling {
   std::vector<std::size_t> first_;    // [experts + 1] into parts_
   std::vector<Part> parts_;           // by (expert, candidate GPU)
   std::vector<std::size_t> movable_;  // experts with a choice
+  std::size_t movable_parts_ = 0;     // of all of them
   std::vector<double> floors_;        // scratch of pour_all
   double tolerance_ = 0;
 };
@@ -147,21 +153,26 @@ std::vector<double> solve_shares(const LayerPlacement& placement, std::span<cons
   filling.solve();
 
   std::vector<double> shares(placement.replica_to_expert.size());
+  std::vector<double> share_of(static_cast<std::size_t>(placement.num_gpus));  // of one expert
+  std::vector<std::int32_t> copies_on(share_of.size(), 0);
   for (int e = 0; e < placement.num_experts; ++e) {
     const auto slots = index.replicas(e);
     const double tokens = scaled[static_cast<std::size_t>(e)];
     const auto gpu_of = [&](std::int32_t slot) {
-      return placement.replica_to_gpu[static_cast<std::size_t>(slot)];
+      return static_cast<std::size_t>(placement.replica_to_gpu[static_cast<std::size_t>(slot)]);
     };
-    for (const std::int32_t slot : slots) {
-      double& share = shares[static_cast<std::size_t>(slot)];
-      if (slots.size() == 1 || tokens <= 0) {
-        share = 1.0 / static_cast<double>(slots.size());
-      } else {
-        const auto copies = std::ranges::count(slots, gpu_of(slot), gpu_of);
-        share = filling.share(e, gpu_of(slot)) / static_cast<double>(copies);
+    if (slots.size() == 1 || tokens <= 0) {
+      for (const std::int32_t slot : slots) {
+        shares[static_cast<std::size_t>(slot)] = 1.0 / static_cast<double>(slots.size());
       }
+      continue;
     }
+    filling.shares(e, share_of);
+    for (const std::int32_t slot : slots) ++copies_on[gpu_of(slot)];
+    for (const std::int32_t slot : slots) {
+      shares[static_cast<std::size_t>(slot)] = share_of[gpu_of(slot)] / copies_on[gpu_of(slot)];
+    }
+    for (const std::int32_t slot : slots) copies_on[gpu_of(slot)] = 0;
   }
   return shares;
 }

@@ -10,13 +10,15 @@
 namespace metro::report {
 namespace {
 
+std::string paragraph(const Json& reason) {
+  return fmt::format("<p>{}</p>\n", escape_html(reason.get<std::string>()));
+}
+
 /// A reason, or several, as paragraphs.
 std::string paragraphs(const Json& reasons) {
-  if (reasons.is_string()) {
-    return fmt::format("<p>{}</p>\n", escape_html(reasons.get<std::string>()));
-  }
+  if (!reasons.is_array()) return paragraph(reasons);
   std::string html;
-  for (const Json& reason : reasons) html += paragraphs(reason);
+  for (const Json& reason : reasons) html += paragraph(reason);
   return html;
 }
 

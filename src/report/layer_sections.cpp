@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <unordered_map>
 
 #include "report/html.hpp"
 #include "report/html_table.hpp"
@@ -31,14 +32,12 @@ std::string bar_of(const Json& row) {
 
 std::vector<Group> groups_of(const Json& rows) {
   std::vector<Group> groups;
+  std::unordered_map<std::string, std::size_t> group_of;  // a title
   for (const Json& row : rows) {
     const std::string title = point_of(row);
-    auto group = std::ranges::find(groups, title, &Group::title);
-    if (group == groups.end()) {
-      groups.push_back({title, {}});
-      group = groups.end() - 1;
-    }
-    group->rows.push_back(&row);
+    const auto [found, added] = group_of.try_emplace(title, groups.size());
+    if (added) groups.push_back({title, {}});
+    groups[found->second].rows.push_back(&row);
   }
   return groups;
 }

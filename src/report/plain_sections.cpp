@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <array>
 #include <string_view>
+#include <unordered_set>
 
+#include "metro/error.hpp"
 #include "report/html_table.hpp"
 #include "report/section.hpp"
 
@@ -12,6 +16,9 @@ namespace {
 // The envelope, which every page shows in its own place.
 constexpr std::array<std::string_view, 8> kEnvelope = {"format", "version", "command", "evidence",
                                                        "seed",   "inputs",  "rows",    "wall_s"};
+
+/// Of a table: a browser shows no more.
+constexpr std::size_t kMaxCells = 4'000'000;
 
 bool is_shown(const Json& value) {
   return value.is_primitive() || (value.is_object() && value.contains("mean"));
@@ -24,9 +31,16 @@ std::string words(std::string key) {
 
 std::string rows_table(const Json& rows) {
   std::vector<std::string> keys;
+  std::unordered_set<std::string> known;
   for (const Json& row : rows) {
     for (const auto& [key, value] : row.items()) {
-      if (is_shown(value) && std::ranges::find(keys, key) == keys.end()) keys.push_back(key);
+      if (is_shown(value) && known.insert(key).second) keys.push_back(key);
+    }
+    if (keys.size() * rows.size() > kMaxCells) {
+      throw Error(ErrorCode::kInfeasible,
+                  fmt::format("{} rows with {} or more different keys are over {} cells, the most "
+                              "that a page has",
+                              rows.size(), keys.size(), kMaxCells));
     }
   }
   if (keys.empty()) return "";

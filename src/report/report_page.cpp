@@ -83,6 +83,8 @@ void checking(const NamedResult& named, const Work& work) {
     why.erase(0, std::min(why.size(), why.find("] ") + 2));
     throw Error(ErrorCode::kInput,
                 fmt::format("{}: is not as its command writes it: {}", named.name, why));
+  } catch (const Error& error) {
+    throw Error(error.code(), fmt::format("{}: {}", named.name, error.what()));
   }
 }
 

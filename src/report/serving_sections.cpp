@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <string_view>
+#include <unordered_map>
 
 #include "core/vocabulary.hpp"
 #include "report/html.hpp"
@@ -58,6 +59,7 @@ Plot pareto_plot(const std::vector<const Json*>& rows) {
   Plot plot{"TPOT against throughput", "points", "mean TPOT, ms",
             "output tokens/s per GPU", {},       {}};
   PlotSeries frontier{"frontier", {}, {}};
+  std::unordered_map<std::string, std::size_t> series_of;  // a name
   std::vector<const Json*> best;
   for (const Json* row : rows) {
     const bool sharded = is_moe_tp(row->at("experts").get<std::string>());
@@ -65,13 +67,11 @@ Plot pareto_plot(const std::vector<const Json*>& rows) {
                              : row->at("replication").get<double>() > 1
                                  ? row->at("policy").get<std::string>()
                                  : "EPLB off";
-    auto series = std::ranges::find(plot.series, name, &PlotSeries::name);
-    if (series == plot.series.end()) {
-      plot.series.push_back({name, {}, {}});
-      series = plot.series.end() - 1;
-    }
-    series->x.push_back(row->at("tpot_ms").at("mean").get<double>());
-    series->y.push_back(row->at("output_tokens_per_s_per_gpu").get<double>());
+    const auto [found, added] = series_of.try_emplace(name, plot.series.size());
+    if (added) plot.series.push_back({name, {}, {}});
+    PlotSeries& series = plot.series[found->second];
+    series.x.push_back(row->at("tpot_ms").at("mean").get<double>());
+    series.y.push_back(row->at("output_tokens_per_s_per_gpu").get<double>());
     if (row->at("pareto").get<bool>()) best.push_back(row);
   }
   std::ranges::sort(best, {},
@@ -107,9 +107,12 @@ std::vector<Section> sweep_sections(const Json& result) {
     table.add(is_best ? "yes" : "", is_best ? "better" : "");
   }
   if (rows.empty()) return {{"Points", table.html()}};
-  return {{"Pareto frontier", plot_html(pareto_plot(rows))},
-          {"Stages of the frontier's points", plot_html(stage_plot(shown, keys))},
-          {"All points", table.html()}};
+  std::vector<Section> sections = {{"Pareto frontier", plot_html(pareto_plot(rows))}};
+  if (!shown.empty()) {
+    sections.push_back({"Stages of the frontier's points", plot_html(stage_plot(shown, keys))});
+  }
+  sections.push_back({"All points", table.html()});
+  return sections;
 }
 
 std::string facts(const Json& result) {

@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "metro/simulate.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
+#include <cstdint>
 #include <memory>
 #include <utility>
 
+#include "metro/error.hpp"
 #include "sim/engine.hpp"
 #include "sim/engine_builder.hpp"
 #include "sim/serving_stats.hpp"
@@ -110,7 +114,21 @@ class Simulation {
     return true;
   }
 
+  /// Nothing served has no times: the mean of none would be told as 0.
+  [[noreturn]] void fail_unserved() const {
+    const auto least = std::ranges::min(requests_, {}, [](const LiveRequest& request) {
+      return std::int64_t{request.prompt} + request.output;
+    });
+    throw Error(ErrorCode::kInfeasible,
+                fmt::format("none of the {} requests can be served: the shortest has {} prompt and "
+                            "{} output tokens, {} takes {} in all and the KV cache of a rank holds "
+                            "{}",
+                            requests_.size(), least.prompt, least.output, config_.model.name,
+                            config_.model.max_position, decode_part_.setup.limits.kv_capacity));
+  }
+
   SimulationResult finish() {
+    if (stats_.completed() == 0) fail_unserved();
     SimulationResult result = stats_.finish();
     result.submitted = static_cast<std::int64_t>(requests_.size());
     result.prefill_gpus = config_.prefill_gpus;

@@ -29,6 +29,10 @@ DecodeBatches::DecodeBatches(const RoutingTrace& trace, std::int64_t begin, std:
 
 std::span<const std::int64_t> DecodeBatches::draw(std::int64_t num_tokens, std::uint64_t seed,
                                                   std::uint64_t batch) {
+  if (num_tokens < 0) {
+    throw Error(ErrorCode::kUsage,
+                fmt::format("a batch of {} tokens, must be at least 0", num_tokens));
+  }
   if (num_tokens > capacity()) {
     throw Error(ErrorCode::kInfeasible,
                 fmt::format("a batch of {} tokens, but this part of the trace has {}", num_tokens,

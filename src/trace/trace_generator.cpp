@@ -19,7 +19,10 @@ namespace {
 
 constexpr double kMaxSpread = 5;  // exp(6 * (5 + 5)), the largest factor, still fits a float
 constexpr std::int64_t kMaxLayers = 4096;
-constexpr std::int64_t kMaxIds = std::int64_t{1} << 31;  // 4 GiB
+constexpr std::int64_t kMaxIds = std::int64_t{1} << 31;      // 4 GiB
+constexpr std::int64_t kMaxWeights = std::int64_t{1} << 22;  // layers x experts: some seconds
+/// Draws of them, one for each sequence: a minute.
+constexpr std::int64_t kMaxDraws = std::int64_t{1} << 30;
 
 double square(double x) { return x * x; }
 
@@ -137,6 +140,22 @@ RoutingTrace generate_trace(const RouterModel& model,
         fmt::format("{} tokens x {} layers x {} are too many for memory, must be at most {} "
                     "tokens",
                     num_tokens, model.num_layers, model.topk, kMaxIds / per_token));
+  }
+
+  const std::int64_t num_weights = std::int64_t{model.num_layers} * model.num_experts;
+  if (num_weights > kMaxWeights) {
+    throw Error(ErrorCode::kInfeasible,
+                fmt::format("{} layers x {} experts take too long to draw, must be at most {} in "
+                            "all",
+                            model.num_layers, model.num_experts, kMaxWeights));
+  }
+  const auto num_sequences = static_cast<std::int64_t>(sequence_lengths.size());
+  if (num_sequences > kMaxDraws / num_weights) {
+    throw Error(
+        ErrorCode::kInfeasible,
+        fmt::format("{} sequences x {} layers x {} experts take too long to draw, must be "
+                    "at most {} sequences",
+                    num_sequences, model.num_layers, model.num_experts, kMaxDraws / num_weights));
   }
 
   const auto groups = static_cast<std::size_t>(model.num_groups);

@@ -115,6 +115,7 @@ TEST(Calibrate, ABudgetThatIsUsedUpLeavesShapesOut) {
   EXPECT_EQ(outcome.exit_code, 4);
   EXPECT_EQ(outcome.out, "");
   EXPECT_NE(outcome.err.find("no shape was measured"), std::string::npos) << outcome.err;
+  EXPECT_EQ(std::ranges::count(outcome.err, '\n'), 1) << outcome.err;
 }
 
 TEST(Calibrate, FaultsOfTheCommandLine) {

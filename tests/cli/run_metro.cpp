@@ -2,10 +2,12 @@
 #include "cli/run_metro.hpp"
 
 #include <fcntl.h>
-#include <spawn.h>
+#include <pty.h>
 #include <sys/wait.h>
+#include <termios.h>
 #include <unistd.h>
 
+#include <array>
 #include <cstdint>
 #include <cstdlib>
 #include <fstream>
@@ -14,34 +16,71 @@
 
 #include "metro/io.hpp"
 
-extern char** environ;
-
 namespace metro::test {
 
-Outcome run_metro(const std::vector<std::string>& arguments,
-                  const std::filesystem::path& stdout_path) {
-  // Files, not pipes: nothing can fill up while the other is read.
-  const TemporaryFolder folder;
-  const std::string out = stdout_path.empty() ? folder.file("out") : stdout_path.string();
-  const std::string err = folder.file("err");
-  posix_spawn_file_actions_t actions;
-  posix_spawn_file_actions_init(&actions);
-  posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, out.c_str(), O_WRONLY | O_CREAT, 0600);
-  posix_spawn_file_actions_addopen(&actions, STDERR_FILENO, err.c_str(), O_WRONLY | O_CREAT, 0600);
+namespace {
+
+[[noreturn]] void execute(const std::vector<std::string>& arguments) {
   std::vector<std::string> words = {METRO_BINARY};
   words.insert(words.end(), arguments.begin(), arguments.end());
   std::vector<char*> argv;
   for (std::string& word : words) argv.push_back(word.data());
   argv.push_back(nullptr);
-  pid_t child = 0;
-  const int error = posix_spawn(&child, METRO_BINARY, &actions, nullptr, argv.data(), environ);
-  posix_spawn_file_actions_destroy(&actions);
-  if (error != 0) throw std::runtime_error("cannot run " METRO_BINARY);
+  execv(METRO_BINARY, argv.data());
+  _exit(127);
+}
+
+void direct(int stream, const std::string& path) {
+  const int file = open(path.c_str(), O_WRONLY | O_CREAT, 0600);
+  if (file < 0 || dup2(file, stream) < 0) _exit(127);
+  close(file);
+}
+
+int exit_code_of(pid_t child) {
   int status = 0;
   waitpid(child, &status, 0);
-  return {.exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status),
+  return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+}
+
+}  // namespace
+
+Outcome run_metro(const std::vector<std::string>& arguments,
+                  const std::filesystem::path& stdout_path, const std::function<void()>& prepare) {
+  // Files, not pipes: nothing can fill up while the other is read.
+  const TemporaryFolder folder;
+  const std::string out = stdout_path.empty() ? folder.file("out") : stdout_path.string();
+  const std::string err = folder.file("err");
+  const pid_t child = fork();
+  if (child < 0) throw std::runtime_error("cannot run " METRO_BINARY);
+  if (child == 0) {
+    direct(STDOUT_FILENO, out);
+    direct(STDERR_FILENO, err);
+    if (prepare) prepare();
+    execute(arguments);
+  }
+  const int exit_code = exit_code_of(child);
+  return {.exit_code = exit_code,
           .out = stdout_path.empty() ? read_text(out) : "",
           .err = read_text(err)};
+}
+
+Outcome run_metro_on_terminal(const std::vector<std::string>& arguments) {
+  termios raw{};
+  cfmakeraw(&raw);
+  int screen = -1;
+  const pid_t child = forkpty(&screen, nullptr, &raw, nullptr);
+  if (child < 0) throw std::runtime_error("no terminal for " METRO_BINARY);
+  if (child == 0) execute(arguments);
+  Outcome outcome;
+  std::array<char, 4096> part{};
+  for (;;) {
+    const ssize_t got = read(screen, part.data(), part.size());
+    if (got <= 0) break;  // EIO once the child is gone
+    outcome.out.append(part.data(), static_cast<std::size_t>(got));
+  }
+  close(screen);
+  outcome.exit_code = exit_code_of(child);
+  return outcome;
 }
 
 TemporaryFolder::TemporaryFolder() {

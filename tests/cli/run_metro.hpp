@@ -2,6 +2,7 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -14,8 +15,13 @@ struct Outcome {
 };
 
 /// Runs the built `metro` with these arguments, stdout to `stdout_path` where one is given.
+/// `prepare` runs in the child before it: resource limits, say.
 Outcome run_metro(const std::vector<std::string>& arguments,
-                  const std::filesystem::path& stdout_path = {});
+                  const std::filesystem::path& stdout_path = {},
+                  const std::function<void()>& prepare = {});
+
+/// The same on a terminal, which shows `out`: stdout and stderr as they come, bytes as written.
+Outcome run_metro_on_terminal(const std::vector<std::string>& arguments);
 
 /// A folder of its own for a test, removed at the end.
 class TemporaryFolder {

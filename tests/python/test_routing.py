@@ -27,6 +27,21 @@ def test_every_id_goes_to_one_replica_of_its_expert(policy, instance):  # invari
     assert (layer.replica_to_expert[replica_ids[~masked]] == topk_ids[~masked]).all()
 
 
+def test_out_may_be_the_input_but_not_overlap_it():
+    layer = metro_moe.place(np.ones((1, 4)), num_replicas=4, num_gpus=2).layers[0]
+    router = metro_moe.Router(layer, "even")
+    buffer = np.arange(8, dtype=np.int32).reshape(4, 2) % 4
+    with pytest.raises(ValueError, match="out overlaps topk_ids"):
+        router.route(buffer[:3], out=buffer[1:])
+    assert router.route(buffer, out=buffer) is buffer
+
+
+def test_batches_without_end_are_refused_before_they_are_copied():
+    layer = metro_moe.place(np.ones((1, 4)), num_replicas=4, num_gpus=2).layers[0]
+    with pytest.raises(ValueError, match="topk_ids is .2147483648, 1., must have at most"):
+        metro_moe.Router(layer).route(np.broadcast_to(np.zeros((1, 1), np.int64), (2**31, 1)))
+
+
 @pytest.mark.parametrize("policy", POLICIES)
 @given(instance=instances())
 def test_the_same_batch_gives_the_same_routing(policy, instance):  # invariant 3

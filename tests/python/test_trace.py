@@ -53,13 +53,46 @@ def test_reading_maps_the_file():
     assert (ids == np.load(SHIPPED)).all()  # the view keeps the mapping
 
 
-def test_read_only_arrays_are_viewed_and_others_copied():
+def test_what_nobody_can_write_is_viewed_and_the_rest_copied(tmp_path):
     ids = np.zeros((2, 1, 1), np.uint8)
     copied = metro_moe.RoutingTrace(ids, 4)
     ids[0] = 3
     assert (copied.ids == 0).all()
-    ids.setflags(write=False)
-    assert np.shares_memory(metro_moe.RoutingTrace(ids, 4).ids, ids)
+    np.save(tmp_path / "ids.npy", ids)
+    mapped = np.load(tmp_path / "ids.npy", mmap_mode="r")
+    assert np.shares_memory(metro_moe.RoutingTrace(mapped, 4).ids, mapped)
+    frozen = np.frombuffer(bytes(2), np.uint8).reshape(2, 1, 1)
+    assert np.shares_memory(metro_moe.RoutingTrace(frozen, 4).ids, frozen)
+    writable = np.load(tmp_path / "ids.npy", mmap_mode="c")
+    assert not np.shares_memory(metro_moe.RoutingTrace(writable, 4).ids, writable)
+
+
+def test_a_read_only_view_is_no_promise():
+    base = np.zeros((64, 1, 1), np.int32)
+    view = base[:]
+    view.setflags(write=False)
+    raw = bytearray(256)
+    traces = [
+        metro_moe.RoutingTrace(view, 4),
+        metro_moe.RoutingTrace(np.frombuffer(memoryview(raw).toreadonly(), np.int32).reshape(64, 1, 1), 4),
+    ]
+    base[:] = 2**30
+    raw[:] = b"\x7f" * 256
+    for trace in traces:
+        assert (trace.ids == 0).all()
+        assert trace.loads().sum() == 64
+
+
+def test_batches_refuse_fewer_than_no_tokens(trace):
+    with pytest.raises(metro_moe.UsageError, match="a batch of -1 tokens, must be at least 0"):
+        metro_moe.DecodeBatches(trace, 60).draw(-1)
+
+
+def test_sizes_are_checked_before_anything_is_copied():
+    one = np.zeros((1, 1, 1), np.uint8)
+    for shape in [(2**31, 2**31, 1), (1, 2**31, 1), (1, 1, 2**31)]:
+        with pytest.raises(metro_moe.InputError, match="ids have shape"):
+            metro_moe.RoutingTrace(np.broadcast_to(one, shape), 4)
 
 
 def test_gather_and_loads_take_bounds(trace):

@@ -147,6 +147,12 @@ TEST(CApi, FailuresHaveACodeAndALine) {
   EXPECT_EQ(metro_router_route(made.get(), nullptr, 1, 1, &id), METRO_USAGE);
   EXPECT_EQ(metro_router_route(made.get(), &id, -1, 1, &id), METRO_USAGE);
   EXPECT_EQ(metro_router_route(made.get(), nullptr, 0, 8, nullptr), METRO_OK);
+  std::int32_t ids[] = {0, 1, 0, 1, 0, 1};
+  EXPECT_EQ(metro_router_route(made.get(), ids, 2, 2, ids + 2), METRO_USAGE);
+  EXPECT_THAT(metro_last_error(), HasSubstr("replica_ids overlaps topk_ids"));
+  EXPECT_EQ(metro_router_route(made.get(), ids + 2, 2, 2, ids), METRO_USAGE);
+  EXPECT_EQ(metro_router_route(made.get(), ids, 1, 3, ids + 3), METRO_OK);
+  EXPECT_EQ(metro_router_route(made.get(), ids, 1, 3, ids), METRO_OK);
   id = 2;
   EXPECT_EQ(metro_router_count(made.get(), &id, 1, nullptr, nullptr), METRO_INPUT);
   EXPECT_THAT(metro_last_error(), HasSubstr("replica_ids[0] is 2, must be a slot 0..1 or -1"));

@@ -86,7 +86,7 @@ TEST(CalibrationFile, NamesEveryFault) {
             }),
             "f: version is 2, this build reads metro-calibration up to version 1");
   EXPECT_EQ(calibration_fault(R"(, "copy_gb_s": -1)"),
-            "f: copy_gb_s is -1, must be finite and >= 0");
+            "f: copy_gb_s is -1, must be a number 1e-06..1000000000, or 0 for unknown");
   EXPECT_EQ(calibration_fault(R"(, "experts": 3)"), "f: experts is 3, must be an array");
   const std::string shape = R"("hidden": 2, "intermediate": 3, "dtype": "bf16", "base_us": 1)";
   EXPECT_EQ(calibration_fault(R"(, "experts": [{)" + shape + "}]"),
@@ -98,7 +98,7 @@ TEST(CalibrationFile, NamesEveryFault) {
   EXPECT_EQ(calibration_fault(R"(, "experts": [{)" + shape + R"(, "phi_us": [[8, 1], [8, 2]]}])"),
             "f: experts[0].phi_us[1][0] is 8, must be above 8: tokens ascend from 1");
   EXPECT_EQ(calibration_fault(R"(, "experts": [{)" + shape + R"(, "phi_us": [[8, 0]]}])"),
-            "f: experts[0].phi_us[0][1] is 0, must be above 0");
+            "f: experts[0].phi_us[0][1] is 0, must be a number 1e-06..1000000000");
   EXPECT_EQ(
       calibration_fault(R"(, "experts": [{"hidden": 1, "intermediate": 1, "dtype": "int7"}])"),
       "f: experts[0].dtype is 'int7', must be one of 'fp32', 'bf16', 'fp8', 'fp4'");

@@ -4,6 +4,7 @@
 
 #include <csignal>
 
+#include "io/output_file.hpp"
 #include "io/parse.hpp"
 #include "io/sha256.hpp"
 #include "unit/io_support.hpp"
@@ -113,8 +114,48 @@ TEST(IoWrite, TraceSidecarKeepsEveryField) {
             "{\n  \"format\": \"metro-trace\",\n  \"version\": 1,\n  \"num_experts\": 3,\n"
             "  \"num_layers\": 1,\n  \"topk\": 1,\n  \"model\": \"a \\\"model\\\"\\n\",\n"
             "  \"phase\": \"decode\",\n  \"source\": \"made up\",\n  \"licence\": \"none\",\n"
-            "  \"sequence_lengths\": [3]\n}\n");
+            "  \"npy_sha256\": \"" +
+                sha256_file(dir / "t.npy") + "\",\n  \"sequence_lengths\": [3]\n}\n");
   EXPECT_EQ(read_trace(dir / "t.npy").info().model, "a \"model\"\n");
+}
+
+TEST(IoWrite, ATornTraceIsNotTaken) {
+  const TempDir dir;
+  write_trace(trace_of({0, 1, 2}, 3), dir / "t.npy");
+  const std::string old_array = get(dir / "t.npy");
+  write_trace(trace_of({2, 1, 0}, 3), dir / "t.npy");
+  EXPECT_EQ(read_trace(dir / "t.npy").id(0, 0, 0), 2);
+  put(dir / "t.npy", old_array);  // as a crash between the two renames leaves it
+  const std::string message = message_of([&] { read_trace(dir / "t.npy"); });
+  EXPECT_TRUE(message.starts_with((dir / "t.json").string() + ": npy_sha256 is '")) << message;
+  EXPECT_NE(message.find("the two were not written together"), std::string::npos) << message;
+  put(dir / "t.json", R"({"num_experts": 3})");  // others write none
+  EXPECT_EQ(read_trace(dir / "t.npy").id(0, 0, 0), 0);
+}
+
+TEST(IoWrite, TwoFilesAreWrittenOrNone) {
+  for (const bool is_there : {false, true}) {
+    const TempDir dir;
+    if (is_there) put(dir / "first", "old");
+    OutputFile first(dir / "first");
+    OutputFile second(dir / "second");
+    first.write(text_bytes("new"));
+    second.write(text_bytes("new"));
+    fs::create_directory(dir / "second");  // no file takes this name now
+    EXPECT_EQ(message_of([&] { OutputFile::commit_both(first, second); }),
+              (dir / "second").string() + ": cannot be written: Is a directory");
+    if (is_there) {
+      EXPECT_EQ(get(dir / "first"), "old");
+    } else {
+      EXPECT_FALSE(fs::exists(dir / "first"));
+    }
+    fs::remove(dir / "second");
+    OutputFile again(dir / "second");
+    again.write(text_bytes("new"));
+    OutputFile one_more(dir / "first");
+    OutputFile::commit_both(one_more, again);
+    EXPECT_EQ(dir.entries(), 3U) << "both, and the temporary file of `second`, still open";
+  }
 }
 
 TEST(IoWrite, TraceIsNotWrittenWhenItCouldNotBeRead) {

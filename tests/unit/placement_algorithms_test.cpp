@@ -71,6 +71,22 @@ TEST(PlacementAlgorithms, ImpossibleCountsAreInfeasible) {
   }
 }
 
+TEST(PlacementAlgorithms, TheLargestPlacementsTakeSeconds) {
+  // Few experts: hundreds of thousands of copies of each, and as many on a GPU.
+  for (const int num_gpus : {1, kMaxGpus}) {
+    const Loads loads{1, 3, {5, 0, 1}};
+    const PlacementRequest request{.num_replicas = kMaxReplicas, .num_gpus = num_gpus};
+    EXPECT_EQ(place(loads, request, "eplb").layers[0].num_replicas(), kMaxReplicas);
+    EXPECT_EQ(place(loads, request, "contiguous").layers[0].num_replicas(), kMaxReplicas);
+  }
+  const std::vector<double> load(kMaxExperts, 1);
+  const Failure f = failure(load, {.num_replicas = kMaxReplicas, .num_gpus = kMaxGpus}, "homed");
+  EXPECT_EQ(f.code, ErrorCode::kInfeasible);
+  EXPECT_EQ(f.message,
+            "homed weighs each of 65536 GPUs for each of 983040 extra replicas, must be at most "
+            "268435456 in all; eplb has no such limit");
+}
+
 TEST(PlacementAlgorithms, BadLoadsAreInputErrors) {
   EXPECT_EQ(failure({1, -1}, {.num_replicas = 2, .num_gpus = 1}, "eplb").code, ErrorCode::kInput);
   EXPECT_THROW(place({0, 0, {}}, {.num_replicas = 2, .num_gpus = 1}, "eplb"), Error);

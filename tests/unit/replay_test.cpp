@@ -59,6 +59,13 @@ TEST(DecodeBatches, EachRoundTakesOneTokenOfEverySequenceThatHasOneLeft) {
   }
 }
 
+TEST(DecodeBatches, ThereIsNoBatchBelowNothing) {
+  const RoutingTrace trace = one_layer({{0}, {1}}, 2, {2});
+  DecodeBatches batches(trace, 0, 2);
+  EXPECT_TRUE(batches.draw(0, 0, 0).empty());
+  EXPECT_THROW(batches.draw(-1, 0, 0), Error);
+}
+
 TEST(DecodeBatches, ABatchDependsOnSeedSizeAndIndexOnly) {
   const RoutingTrace trace = trace_of({10, 10, 10, 10});
   DecodeBatches one(trace, 20, 40);

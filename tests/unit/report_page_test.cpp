@@ -120,6 +120,59 @@ TEST(ReportPage, RefusesAResultThatIsNotAsItsCommandWritesIt) {
   }
 }
 
+TEST(ReportPage, RefusesReasonsThatAreNoText) {
+  for (const char* reasons : {"5", "[5]", "null", "{\"a\": \"b\"}", "[[\"a\"]]"}) {
+    const std::string text =
+        envelope("advise", std::string(R"(, "rows": [], "advice": {"reasons": )") + reasons + "}");
+    EXPECT_TRUE(has(fault_of(text), "r.json: is not as its command writes it")) << reasons;
+  }
+}
+
+/// A row of a sweep under the policy of this name.
+std::string sweep_row(const std::string& policy, bool is_best) {
+  return R"({"policy": ")" + policy +
+         R"(", "experts": "ep", "replication": 1.5, "tpot_ms": {"mean": 2},
+    "ttft_ms": {"mean": 1}, "output_tokens_per_s_per_gpu": 1, "max_activated": 3,
+    "stage_share": {"experts": 1}, "pareto": )" +
+         (is_best ? "true}" : "false}");
+}
+
+TEST(ReportPage, ASweepNeedsNoFrontier) {
+  const std::string page =
+      page_of(envelope("sweep", R"(, "grid": {}, "rows": [)" + sweep_row("even", false) + "]"));
+  EXPECT_TRUE(has(page, "All points"));
+  EXPECT_FALSE(has(page, "Stages of the frontier's points"));
+}
+
+TEST(ReportPage, ASweepMayHaveManyPolicies) {
+  constexpr int kPolicies = 20'000;
+  std::string rows;
+  for (int i = 0; i < kPolicies; ++i) {
+    rows += (i == 0 ? "" : ", ") + sweep_row("p" + std::to_string(i), i == 0);
+  }
+  const std::string page = page_of(envelope("sweep", R"(, "grid": {}, "rows": [)" + rows + "]"));
+  EXPECT_TRUE(has(page, "p19999"));
+}
+
+TEST(ReportPage, SaysWhatIsTooMuch) {
+  std::string keys;
+  std::string rows;
+  for (int i = 0; i < 5000; ++i) {
+    const std::string member = "\"k" + std::to_string(i) + "\": 1";
+    keys += ", " + member;
+    rows += (i == 0 ? "{" : ", {") + member + "}";
+  }
+  EXPECT_TRUE(has(fault_of(envelope("x", keys)), "has 5006 keys, must have at most 4096"));
+  const std::string text = envelope("x", R"(, "rows": [)" + rows + "]");
+  try {
+    page_of(text);
+    FAIL() << "25,000,000 cells";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::kInfeasible);
+    EXPECT_TRUE(has(error.what(), "r.json: 5000 rows with")) << error.what();
+  }
+}
+
 TEST(ReportPage, IsTheSameForTheSameResults) {
   const std::string text = envelope("x", R"(, "rows": [{"a": 1.5}])");
   EXPECT_EQ(page_of(text), page_of(text));

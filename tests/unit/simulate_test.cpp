@@ -16,6 +16,7 @@
 #include "sim/rearrangement.hpp"
 #include "sim/routing_pool.hpp"
 #include "support/small_serving.hpp"
+#include "unit/io_support.hpp"
 
 namespace metro::test {
 namespace {
@@ -105,6 +106,17 @@ TEST(Simulate, RequestsThatCannotBeServedAreRejected) {
   result = simulate(config);
   EXPECT_EQ(result.rejected, 2);
   EXPECT_EQ(result.completed, 1);
+}
+
+TEST(Simulate, ServingNothingIsNoResult) {
+  SimulationConfig config = busy();
+  config.requests = {{0, 10, 2}, {0, 4, 3}};
+  config.model.max_position = 1;
+  EXPECT_EQ(
+      io_test::message_of([&] { simulate(config); }, ErrorCode::kInfeasible)
+          .find("none of the 2 requests can be served: the shortest has 4 prompt and 3 output "
+                "tokens, "),
+      0U);
 }
 
 TEST(Simulate, ARequestWithoutAnswerEndsWithItsPrompt) {

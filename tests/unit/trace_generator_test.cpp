@@ -168,6 +168,12 @@ TEST(GenerateTrace, RefusesWhatIsOutOfRange) {
   expect_error(plain_model(8, 1), {4, 0}, ErrorCode::kUsage, "sequence length is 0");
   expect_error(plain_model(8, 1), {std::int64_t{1} << 62, std::int64_t{1} << 62},
                ErrorCode::kInfeasible, "too many");
+  RouterModel large = plain_model(65536, 1);
+  large.num_layers = 4096;
+  expect_error(large, lengths, ErrorCode::kInfeasible,
+               "4096 layers x 65536 experts take too long to draw, must be at most 4194304 in all");
+  expect_error(plain_model(65536, 1), std::vector<std::int64_t>(65537, 1), ErrorCode::kInfeasible,
+               "must be at most 16384 sequences");
   RouterModel model = plain_model(8, 1);
   model.drift_correlation = 1;
   expect_error(model, lengths, ErrorCode::kUsage, "drift_correlation is 1");
