@@ -13,8 +13,8 @@
 #include "bench_cuda.hpp"
 #endif
 #include "command.hpp"
+#include "cuda_device.hpp"
 #include "metro/batches.hpp"
-#include "metro/compare.hpp"
 #include "metro/error.hpp"
 #include "metro/io.hpp"
 #include "metro/placer.hpp"
@@ -128,11 +128,10 @@ double time_of(const std::vector<Contender>& contenders, std::string_view name) 
 
 void run(BenchRouteOptions options) {
   if (options.device == "cuda") {
+    require_cuda_device();
 #if METRO_HAVE_CUDA
     bench_route_cuda({options.algorithm, options.seed, options.exchange, options.json});
     return;
-#else
-    throw Error(ErrorCode::kDevice, "--device is cuda, but this build has no CUDA router, use cpu");
 #endif
   }
   if (std::ranges::find(options.policies, kHashPolicy) == options.policies.end()) {

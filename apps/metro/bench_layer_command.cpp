@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "command.hpp"
+#include "cuda_device.hpp"
 #include "layer_bench/layer_bench.hpp"
 #include "layer_table.hpp"
 #include "metro/ep/local_transport.hpp"
@@ -214,6 +215,7 @@ std::optional<layer_bench::LayerBenchResult> run_cpu(const BenchLayerOptions& op
 }
 
 std::optional<layer_bench::LayerBenchResult> run_cuda(const layer_bench::LayerBenchOptions& bench) {
+  require_cuda_device();
 #if METRO_HAVE_EP_CUDA
 #if METRO_HAVE_MPI
   if (const std::unique_ptr<ep::Transport> ranks = started_ranks(bench.timeout_s)) {
@@ -226,7 +228,7 @@ std::optional<layer_bench::LayerBenchResult> run_cuda(const layer_bench::LayerBe
   return layer_bench::cuda::run_layer_bench_cuda(bench);
 #else
   static_cast<void>(bench);
-  throw Error(ErrorCode::kDevice, "--device is cuda, but this build has no CUDA layer, use cpu");
+  return std::nullopt;
 #endif
 }
 

@@ -14,6 +14,7 @@
 
 #include "command.hpp"
 #include "cost/calibration_fit.hpp"
+#include "cuda_device.hpp"
 #include "layer_bench/calibrate.hpp"
 #include "metro/error.hpp"
 #include "metro/gpu.hpp"
@@ -103,10 +104,11 @@ void check(const CalibrateCommand& options) {
 std::optional<layer_bench::CalibrationRun> measure(const CalibrateCommand& options,
                                                    const layer_bench::CalibrateOptions& run) {
   if (options.device == "cpu") return layer_bench::calibrate_cpu(run);
+  require_cuda_device();
 #if METRO_HAVE_EP_CUDA
   return layer_bench::cuda::calibrate_cuda(run, started_ranks(run.timeout_s));
 #else
-  throw Error(ErrorCode::kDevice, "--device is cuda, but this build has no CUDA layer, use cpu");
+  return std::nullopt;
 #endif
 }
 
