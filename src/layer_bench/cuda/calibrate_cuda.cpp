@@ -70,8 +70,8 @@ std::vector<std::pair<std::string, double>> time_policies(const CalibrateOptions
   std::vector<std::pair<std::string, double>> times;
   for (const PolicyInfo& policy : policies()) {
     if (!policy.device) continue;
-    metro::cuda::Router router(
-        placement, {.policy = policy.name, .max_tokens = of.tokens, .topk = of.topk});
+    metro::cuda::Router router(placement,
+                               {.policy = policy.name, .max_tokens = of.tokens, .topk = of.topk});
     std::size_t turn = 0;
     const auto route = [&] {
       const std::size_t first = turn++ % static_cast<std::size_t>(of.batches) * batch_ids;
