@@ -13,15 +13,18 @@ import sys
 
 # Lowest first: a folder of src/ may include from itself and from those before it.
 LAYERS = [
-    "core", "io", "placement", "routing", "trace", "replay", "cost", "sim", "advise", "reproduce", "report",
+    "core", "io", "placement", "routing", "trace", "replay", "cost", "sim", "serving", "advise", "reproduce", "report",
+    "sweep",
 ]
-# Beside the line: the folder and all that it may use.
+# Beside the line: the folder, or a folder in one, and all that it may use.
 BESIDE = {
     "c": ["core", "io", "placement", "routing"],
     "cuda": ["core", "io", "placement", "routing"],
+    "route_bench": ["core", "io", "placement", "routing", "trace", "replay", "cuda"],
     "ep": ["core", "placement", "routing", "cuda"],
     "layer_bench": ["core", "placement", "routing", "trace", "replay", "cost", "cuda", "ep"],
 }
+BESIDE["report/layers"] = [*BESIDE["layer_bench"], "layer_bench", "report"]
 # A public header belongs to the layer that has its .cpp; these have none of their name, and
 # include/metro/cuda/ is all cuda's, include/metro/ep/ all ep's.
 PUBLIC = {"error": "core", "policy_names": "core", "io": "io", "convert": "io", "c": "c"}
@@ -61,7 +64,10 @@ class Checker:
             if path.stem in PUBLIC:
                 return PUBLIC[path.stem]
             path = next(self.src.glob(f"*/{path.stem}.cpp"), path)
-        return path.relative_to(self.src).parts[0] if path.is_relative_to(self.src) else None
+        if not path.is_relative_to(self.src):
+            return None
+        parts = path.relative_to(self.src).parts
+        return "/".join(parts[:2]) if "/".join(parts[:2]) in BESIDE else parts[0]
 
     def resolve(self, path, name):
         """The file of this repository that `#include "name"` in `path` means, or None."""

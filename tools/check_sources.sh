@@ -33,4 +33,11 @@ fault "the library does not print or exit" "${printing[@]}"
 mapfile -t using < <(grep -rnE '^\s*using namespace' include src apps --include='*.hpp' | cut -d: -f1,2)
 fault "no using-directive in a header" "${using[@]}"
 
+# A header that no list names would not be installed, and nothing here would miss it.
+unlisted=()
+for header in include/metro/*.hpp; do
+  grep -qE "(^|[ (])$header([ )]|$)" CMakeLists.txt || unlisted+=("$header")
+done
+fault "CMakeLists.txt does not list this public header" "${unlisted[@]}"
+
 exit $((faults > 0))

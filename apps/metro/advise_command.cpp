@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "calibration_folders.hpp"
 #include "command.hpp"
 #include "metro/advise.hpp"
 #include "metro/error.hpp"
@@ -16,20 +17,21 @@
 #include "output.hpp"
 #include "report/advice_result.hpp"
 #include "report/result.hpp"
-#include "serving_options.hpp"
+#include "serving/files.hpp"
+#include "simulation_options.hpp"
 
 namespace metro::cli {
 namespace {
 
 struct AdviseCommandOptions : CommonOptions {
-  ServingOptions serving;
+  serving::Arguments arguments = command_line_arguments();
   std::vector<double> replication;
   int jobs = 0;
   std::filesystem::path output;
 };
 
 void check(const AdviseCommandOptions& options) {
-  check_serving_options(options.serving);
+  options.arguments.check();
   for (const double ratio : options.replication) {
     if (ratio > 1) continue;
     throw Error(
@@ -41,8 +43,8 @@ void check(const AdviseCommandOptions& options) {
 void run(const AdviseCommandOptions& options) {
   const auto start = std::chrono::steady_clock::now();
   check(options);
-  ServingFiles files;
-  const SimulationConfig serving = files.config(options.serving, options.seed);
+  serving::Files files(calibration_folders());
+  const SimulationConfig serving = options.arguments.config(files, options.seed);
   AdviceOptions how{.num_threads = options.jobs};
   if (!options.replication.empty()) how.replication = options.replication;
   const Advice advice = [&] {
@@ -71,11 +73,9 @@ void add_advise(CLI::App& app) {
   auto options = std::make_shared<AdviseCommandOptions>();
   CLI::App* command = add_command(
       app, "advise", "Say whether to replicate experts, how much, and with which policy", *options);
-  add_serving_options(*command, options->serving);
   // What the candidates differ in is not to be said.
-  for (const char* name : {"--replication", "--algorithm", "--policy", "--experts"}) {
-    command->remove_option(command->get_option(name));
-  }
+  add_simulation_options(*command, options->arguments,
+                         {"replication", "algorithm", "policy", "experts"});
   add_real_list(*command, "--replication", options->replication, {.min = 1, .max = kMaxReplicas},
                 "Replica slots per expert to try (default 1.125,1.25,1.5)");
   add_int(*command, "--jobs", options->jobs, {.min = 1, .max = 4096},

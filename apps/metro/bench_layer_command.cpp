@@ -3,22 +3,19 @@
 #include <fmt/ranges.h>
 
 #include <array>
-#include <chrono>
-#include <cstdlib>
 #include <filesystem>
 #include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
-#include <thread>
 #include <utility>
 #include <vector>
 
 #include "command.hpp"
 #include "core/vocabulary.hpp"
+#include "cuda_device.hpp"
 #include "layer_bench/layer_bench.hpp"
-#include "layer_table.hpp"
-#include "metro/ep/local_transport.hpp"
+#include "layer_bench/rank_start.hpp"
 #include "metro/ep/moe_layer.hpp"
 #include "metro/error.hpp"
 #include "metro/io.hpp"
@@ -27,15 +24,11 @@
 #include "names.hpp"
 #include "options.hpp"
 #include "output.hpp"
+#include "report/layers/layer_bench_result.hpp"
 #include "report/result.hpp"
 
-#if METRO_HAVE_MPI
-#include "lost_rank_notice.hpp"
-#include "metro/ep/mpi_transport.hpp"
-#endif
 #if METRO_HAVE_EP_CUDA
 #include "layer_bench/cuda/layer_bench_cuda.hpp"
-#include "started_ranks.hpp"
 #endif
 
 namespace metro::cli {
@@ -161,72 +154,26 @@ std::vector<std::string_view> kernel_names() {
   return {names.begin(), names.end()};
 }
 
-#if METRO_HAVE_MPI
-/// Runs one rank's part. Ranks that see the same fault report it one after the other, so that the
-/// first one's line is the only one: mpirun ends the rest as soon as a rank has failed.
-template <typename Work>
-auto speak_in_turn(ep::Transport& ranks, Work&& work) {
-  try {
-    const LostRankNotice notice(ranks.rank(), ranks.size());
-    return work();
-  } catch (const Error&) {
-    std::this_thread::sleep_for(std::chrono::seconds(2) * ranks.rank());
-    LostRankNotice::claim();
-    throw;
-  }
-}
-#endif
-
-std::optional<layer_bench::LayerBenchResult> run_mpi(const BenchLayerOptions& options,
-                                                     layer_bench::LayerBenchOptions bench) {
-#if METRO_HAVE_MPI
-  const std::unique_ptr<ep::Transport> transport = ep::make_mpi_transport(bench.timeout_s);
-  if (transport->size() == 1) {
-    fail("--transport is mpi, but one rank was started, use mpirun -np N metro bench layer ...");
-  }
-  return speak_in_turn(*transport, [&]() -> std::optional<layer_bench::LayerBenchResult> {
-    if (options.gpus.empty()) bench.gpus = {transport->size()};
-    layer_bench::LayerBenchResult result = layer_bench::run_layer_bench_cpu(bench, *transport);
-    if (transport->rank() != 0) return std::nullopt;
-    return result;
-  });
-#else
-  static_cast<void>(options);
-  static_cast<void>(bench);
-  throw Error(ErrorCode::kDevice, "--transport is mpi, but this build has no MPI, use local");
-#endif
-}
-
 std::optional<layer_bench::LayerBenchResult> run_cpu(const BenchLayerOptions& options,
-                                                     const layer_bench::LayerBenchOptions& bench) {
+                                                     layer_bench::LayerBenchOptions bench) {
   const std::string transport = transport_of(options);
-  if (transport == "mpi") return run_mpi(options, bench);
-  // Threads that hang outlive the call, so they own what they refer to.
-  const auto shared =
-      std::make_shared<std::pair<layer_bench::LayerBenchOptions, layer_bench::LayerBenchResult>>();
-  shared->first = bench;
-  const int ranks = transport == "local" ? bench.gpus.front() : 1;
-  ep::run_local_ranks(ranks, bench.timeout_s, [shared](ep::Transport& rank) {
-    layer_bench::LayerBenchResult result = layer_bench::run_layer_bench_cpu(shared->first, rank);
-    if (rank.rank() == 0) shared->second = std::move(result);
-  });
-  return std::move(shared->second);
+  if (transport == "local") return layer_bench::bench_on_threads(bench);
+  if (transport == "virtual") return layer_bench::bench_in_turn(bench);
+  if (options.gpus.empty()) bench.gpus.clear();
+  return layer_bench::bench_on_mpi_ranks(std::move(bench));
 }
 
 std::optional<layer_bench::LayerBenchResult> run_cuda(const layer_bench::LayerBenchOptions& bench) {
+  require_cuda_device();
 #if METRO_HAVE_EP_CUDA
-#if METRO_HAVE_MPI
-  if (const std::unique_ptr<ep::Transport> ranks = started_ranks(bench.timeout_s)) {
-    return speak_in_turn(
+  if (const auto ranks = layer_bench::started_ranks(bench.timeout_s)) {
+    return layer_bench::speak_in_turn(
         *ranks, [&] { return layer_bench::cuda::run_layer_bench_cuda(bench, ranks.get()); });
   }
-#else
-  static_cast<void>(started_ranks(bench.timeout_s));  // throws for a job of several
-#endif
   return layer_bench::cuda::run_layer_bench_cuda(bench);
 #else
   static_cast<void>(bench);
-  throw Error(ErrorCode::kDevice, "--device is cuda, but this build has no CUDA layer, use cpu");
+  return std::nullopt;
 #endif
 }
 
@@ -248,8 +195,8 @@ void run(const BenchLayerOptions& options) {
   const auto result = options.device == "cpu" ? run_cpu(options, bench) : run_cuda(bench);
   if (!result) return;  // rank 0 speaks for all
   progress.wipe();
-  print(options.json ? report::to_text(layer_result(bench, *result, inputs))
-                     : layer_table(*result));
+  print(options.json ? report::to_text(report::layer_bench_result(bench, *result, inputs))
+                     : report::layer_bench_table(*result));
 }
 
 }  // namespace

@@ -14,18 +14,19 @@
 
 #include "command.hpp"
 #include "cost/calibration_fit.hpp"
+#include "cuda_device.hpp"
 #include "layer_bench/calibrate.hpp"
+#include "layer_bench/rank_start.hpp"
 #include "metro/error.hpp"
 #include "metro/gpu.hpp"
 #include "metro/io.hpp"
 #include "metro/model.hpp"
 #include "options.hpp"
 #include "output.hpp"
-#include "report/table.hpp"
+#include "report/calibration_table.hpp"
 
 #if METRO_HAVE_EP_CUDA
 #include "layer_bench/cuda/calibrate_cuda.hpp"
-#include "started_ranks.hpp"
 #endif
 
 namespace metro::cli {
@@ -103,10 +104,11 @@ void check(const CalibrateCommand& options) {
 std::optional<layer_bench::CalibrationRun> measure(const CalibrateCommand& options,
                                                    const layer_bench::CalibrateOptions& run) {
   if (options.device == "cpu") return layer_bench::calibrate_cpu(run);
+  require_cuda_device();
 #if METRO_HAVE_EP_CUDA
-  return layer_bench::cuda::calibrate_cuda(run, started_ranks(run.timeout_s));
+  return layer_bench::cuda::calibrate_cuda(run, layer_bench::started_ranks(run.timeout_s));
 #else
-  throw Error(ErrorCode::kDevice, "--device is cuda, but this build has no CUDA layer, use cpu");
+  return std::nullopt;
 #endif
 }
 
@@ -116,52 +118,6 @@ std::string gpu_name(const CalibrateCommand& options, const std::string& device)
   if (options.device == "cpu") return "cpu";
   const GpuSpec* gpu = find_gpu_of_device(device);
   return gpu != nullptr ? std::string(gpu->name) : device;
-}
-
-/// phi of so many tokens, or nothing where no point had them.
-std::string phi_text(const Calibration::ExpertTime& expert, std::int64_t tokens) {
-  for (const auto& [count, us] : expert.phi_us) {
-    if (count == tokens) return fmt::format("{:.1f}", us);
-  }
-  return "";
-}
-
-std::string describe(const Calibration& calibration, const CalibrateCommand& options,
-                     const std::vector<std::string>& left_out) {
-  std::string text = fmt::format(
-      "{} ({}); measured. A copy reaches {:.0f} GB/s, a bf16 product {:.3g} TFLOPS.\n\n"
-      "Activated experts: base + the sum of phi(tokens), us; fitted to the points.\n",
-      calibration.gpu, calibration.device, calibration.copy_gb_s, calibration.gemm_tflops);
-  report::Table experts({"hidden", "width", "dtype", "base", "phi(1)", "phi(8)", "phi(64)",
-                         "phi(256)", "points", "median error %"},
-                        3);
-  for (const Calibration::ExpertTime& expert : calibration.experts) {
-    experts.add_row({fmt::format("{}", expert.hidden), fmt::format("{}", expert.intermediate),
-                     std::string(data_type_name(expert.weights)),
-                     fmt::format("{:.1f}", expert.base_us), phi_text(expert, 1),
-                     phi_text(expert, 8), phi_text(expert, 64), phi_text(expert, 256),
-                     fmt::format("{}", expert.points.size()),
-                     fmt::format("{:.1f}", 100 * expert.median_error)});
-  }
-  text += experts.text();
-  if (!calibration.collectives.empty()) {
-    report::Table collectives({"collective", "GPUs", "alpha us", "GB/s", "median error %"}, 1);
-    for (const Calibration::Collective& line : calibration.collectives) {
-      collectives.add_row(
-          {line.name, fmt::format("{}", line.gpus), fmt::format("{:.1f}", line.alpha_us),
-           fmt::format("{:.1f}", line.beta_gb_s), fmt::format("{:.1f}", 100 * line.median_error)});
-    }
-    text += "\n" + collectives.text();
-  }
-  report::Table routers({"policy", "us a layer"}, 1);
-  for (const auto& [policy, us] : calibration.router_us) {
-    routers.add_row({policy, fmt::format("{:.2f}", us)});
-  }
-  text += "\n" + routers.text();
-  for (const std::string& line : left_out) text += fmt::format("\nLeft out: {}", line);
-  if (!left_out.empty()) text += "\n";
-  if (!options.output.empty()) text += fmt::format("\nWritten to {}\n", options.output.string());
-  return text;
 }
 
 void run(const CalibrateCommand& options) {
@@ -185,7 +141,13 @@ void run(const CalibrateCommand& options) {
   for (auto& collective : calibration.collectives) cost::fit_collective(collective);
   const std::string file = io::format_calibration(calibration);
   if (!options.output.empty()) io::write_file(options.output, file);
-  print(options.json ? file : describe(calibration, options, measured->left_out));
+  if (options.json) {
+    print(file);
+    return;
+  }
+  std::string text = report::calibration_table(calibration, measured->left_out);
+  if (!options.output.empty()) text += fmt::format("\nWritten to {}\n", options.output.string());
+  print(text);
 }
 
 }  // namespace

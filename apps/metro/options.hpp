@@ -4,28 +4,29 @@
 #include <CLI/CLI.hpp>
 #include <cstdint>
 #include <filesystem>
-#include <limits>
+#include <functional>
 #include <span>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
+#include "io/text_value.hpp"
+
 /// Typed options over CLI11. Each checks its value while the command line is parsed and throws
 /// metro::Error{kUsage} that names the option, the value and what would be right. Numbers are
 /// decimal and whole: no octal, no trailing text, no empty list entries.
 namespace metro::cli {
 
-struct IntRange {
-  std::int64_t min = 0;
-  std::int64_t max = std::numeric_limits<std::int32_t>::max();
-};
+using io::did_you_mean;
+using io::IntRange;
+using io::is_file_name;
+using io::join;
+using io::RealRange;
 
-struct RealRange {
-  double min = 0;
-  double max = 1e9;
-};
-
+/// An option whose text `take` checks and keeps; `type` stands for it in the help.
+CLI::Option* add_text(CLI::App& command, const std::string& name, const std::string& type,
+                      const std::string& help, const std::function<void(const std::string&)>& take);
 CLI::Option* add_int(CLI::App& command, const std::string& name, int& value, IntRange range,
                      const std::string& help);
 CLI::Option* add_int64(CLI::App& command, const std::string& name, std::int64_t& value,
@@ -55,15 +56,5 @@ CLI::Option* add_name_list(CLI::App& command, const std::string& name,
 CLI::Option* add_size_list(CLI::App& command, const std::string& name,
                            std::vector<std::pair<int, int>>& values, IntRange range,
                            const std::string& help);
-
-/// Whether what is no registered name means a file: it looks like a path, or something is there
-/// (a link that leads nowhere, too).
-bool is_file_name(const std::string& text, std::string_view suffix);
-
-/// " (did you mean 'x'?)" for the closest of `names`, or nothing when none is close.
-std::string did_you_mean(std::string_view text, std::span<const std::string_view> names);
-
-/// "a, b, c".
-std::string join(std::span<const std::string_view> names);
 
 }  // namespace metro::cli

@@ -1,11 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
 #include <chrono>
 #include <filesystem>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "command.hpp"
+#include "metro/error.hpp"
 #include "metro/io.hpp"
 #include "metro/reproduce.hpp"
 #include "options.hpp"
@@ -26,6 +32,18 @@ struct ReproduceOptions : CommonOptions {
   std::filesystem::path html;
 };
 
+std::string figures() { return fmt::format("{}", fmt::join(reproduced_figures(), ", ")); }
+
+/// What is wrong with the command line alone.
+void check(const ReproduceOptions& options) {
+  const std::span<const int> known = reproduced_figures();
+  for (const int figure : options.figures) {
+    if (std::ranges::find(known, figure) != known.end()) continue;
+    throw Error(ErrorCode::kUsage,
+                fmt::format("--figure has {}, must be of {}", figure, figures()));
+  }
+}
+
 Reproduction work_out(const ReproduceOptions& options, const ReproduceSpec& spec) {
   Progress progress("metro: reproducing");
   const auto make = [&] {
@@ -38,12 +56,12 @@ Reproduction work_out(const ReproduceOptions& options, const ReproduceSpec& spec
 
 void run(const ReproduceOptions& options) {
   const auto start = std::chrono::steady_clock::now();
+  check(options);
   ReproduceSpec spec;
   spec.figures = options.figures;
   spec.quick = options.quick;
   spec.seed = options.seed;
   spec.num_threads = options.jobs;
-  reproduce_check(spec);
   std::vector<std::filesystem::path> inputs;
   for (const auto& path : options.traces) {
     spec.traces.push_back(std::make_shared<const RoutingTrace>(io::read_trace(path)));
@@ -73,7 +91,7 @@ void add_reproduce(CLI::App& app) {
                   "Make the METRO paper's figures again, with the rivals it leaves out", *options);
   command->add_flag("--quick", options->quick, "Fewer batch sizes, and half the requests");
   add_int_list(*command, "--figure", options->figures, {.min = 1},
-               "Figures of the paper: 5, 6, 8, 9, 10, 11, 12, 13 (default all)");
+               fmt::format("Figures of the paper: {} (default all)", figures()));
   add_paths(*command, "--trace", options->traces,
             "Routing trace for the models that it fits, instead of synthetic ones; repeatable");
   add_int(*command, "--jobs", options->jobs, {.min = 1, .max = 4096},

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "calibration_folders.hpp"
 #include "command.hpp"
 #include "metro/io.hpp"
 #include "metro/simulate.hpp"
@@ -13,22 +14,23 @@
 #include "report/chrome_trace.hpp"
 #include "report/result.hpp"
 #include "report/simulate_result.hpp"
-#include "serving_options.hpp"
+#include "serving/files.hpp"
+#include "simulation_options.hpp"
 
 namespace metro::cli {
 namespace {
 
 struct SimulateOptions : CommonOptions {
-  ServingOptions serving;
+  serving::Arguments arguments = command_line_arguments();
   std::filesystem::path perfetto;
   int perfetto_steps = 16;
 };
 
 void run(const SimulateOptions& options) {
   const auto start = std::chrono::steady_clock::now();
-  check_serving_options(options.serving);
-  ServingFiles files;
-  SimulationConfig config = files.config(options.serving, options.seed);
+  options.arguments.check();
+  serving::Files files(calibration_folders());
+  SimulationConfig config = options.arguments.config(files, options.seed);
   if (!options.perfetto.empty()) config.timeline_steps = options.perfetto_steps;
   const SimulationResult simulated = [&] {
     Progress progress("metro: simulating");
@@ -59,7 +61,7 @@ void add_simulate(CLI::App& app) {
   CLI::App* command = add_command(
       app, "simulate", "Serve requests on modelled GPUs, with placement and routing in the loop",
       *options);
-  add_serving_options(*command, options->serving);
+  add_simulation_options(*command, options->arguments);
   add_path(*command, "--perfetto", options->perfetto,
            "Write a timeline for ui.perfetto.dev; its steps are routed in full");
   add_int(*command, "--perfetto-steps", options->perfetto_steps, {.min = 1, .max = 10'000},

@@ -7,18 +7,22 @@
 #include <string>
 #include <vector>
 
+#include "calibration_folders.hpp"
 #include "command.hpp"
 #include "cost/validation.hpp"
+#include "io/calibration_lookup.hpp"
+#include "io/layer_result.hpp"
 #include "io/serving_table.hpp"
+#include "layer_bench/bench_errors.hpp"
+#include "layer_bench/bench_prediction.hpp"
 #include "metro/error.hpp"
 #include "metro/gpu.hpp"
 #include "metro/io.hpp"
-#include "names.hpp"
 #include "options.hpp"
 #include "output.hpp"
+#include "report/layers/layer_validation_result.hpp"
 #include "report/result.hpp"
-#include "report/table.hpp"
-#include "validate_layers.hpp"
+#include "report/validation_result.hpp"
 
 namespace metro::cli {
 namespace {
@@ -29,59 +33,6 @@ struct ValidateOptions : CommonOptions {
   std::string gpu;
   std::filesystem::path calibration;
 };
-
-nlohmann::ordered_json summary_json(const cost::ErrorSummary& summary) {
-  return {{"mape", summary.mape},
-          {"median", summary.median},
-          {"p90", summary.p90},
-          {"bias", summary.bias}};
-}
-
-nlohmann::ordered_json to_json(const cost::Validation& validation, nlohmann::ordered_json result) {
-  result["measurements"] = validation.measurements;
-  result["tpot"] = summary_json(validation.tpot);
-  result["ttft"] = summary_json(validation.ttft);
-  result["by"] = nlohmann::ordered_json::array();
-  for (const cost::PairError& pair : validation.by) {
-    result["by"].push_back({{"model", pair.model},
-                            {"gpu", pair.gpu},
-                            {"measurements", pair.measurements},
-                            {"tpot_mape", pair.tpot_mape},
-                            {"ttft_mape", pair.ttft_mape}});
-  }
-  result["repeat_spread"] = validation.repeat_spread;
-  result["skipped"] = nlohmann::ordered_json::array();
-  for (const cost::SkippedPoint& skipped : validation.skipped) {
-    result["skipped"].push_back({{"id", skipped.id}, {"why", skipped.why}});
-  }
-  result["rows"] = nlohmann::ordered_json::array();
-  for (const cost::PredictedPoint& row : validation.points) {
-    result["rows"].push_back({{"id", row.point->id},
-                              {"measurement_id", row.point->measurement_id},
-                              {"tpot_ms", row.point->tpot_ms},
-                              {"predicted_tpot_ms", row.tpot_ms},
-                              {"ttft_ms", row.point->ttft_ms},
-                              {"predicted_ttft_ms", row.ttft_ms}});
-  }
-  return result;
-}
-
-std::string to_table(const cost::Validation& validation) {
-  report::Table table({"model", "GPU", "measurements", "TPOT error %", "TTFT error %"}, 2);
-  for (const cost::PairError& pair : validation.by) {
-    table.add_row({pair.model, pair.gpu, fmt::format("{}", pair.measurements),
-                   fmt::format("{:.1f}", pair.tpot_mape), fmt::format("{:.1f}", pair.ttft_mape)});
-  }
-  table.add_row({"all", "", fmt::format("{}", validation.measurements),
-                 fmt::format("{:.1f}", validation.tpot.mape),
-                 fmt::format("{:.1f}", validation.ttft.mape)});
-  return table.text() + fmt::format(
-                            "TPOT: median {:.1f} %, 90th percentile {:.1f} %, bias {:+.1f} %; "
-                            "repeats of one point "
-                            "lie {:.1f} % from their mean. {} rows skipped.\n",
-                            validation.tpot.median, validation.tpot.p90, validation.tpot.bias,
-                            validation.repeat_spread, validation.skipped.size());
-}
 
 void check(const ValidateOptions& options) {
   if (options.silicon.empty() == options.bench.empty()) {
@@ -95,16 +46,35 @@ void check(const ValidateOptions& options) {
                           did_you_mean(options.gpu, gpu_names())));
 }
 
-void run(const ValidateOptions& options) {
-  check(options);
-  if (!options.bench.empty()) {
-    validate_layers({.bench = options.bench,
-                     .calibration = options.calibration,
-                     .gpu = options.gpu,
-                     .json = options.json,
-                     .seed = options.seed});
-    return;
+const GpuSpec& gpu_of(const LayerTimings& timings, const ValidateOptions& options) {
+  const GpuSpec* gpu =
+      options.gpu.empty() ? layer_bench::gpu_of_device(timings.device) : find_gpu(options.gpu);
+  if (gpu != nullptr) return *gpu;
+  throw Error(ErrorCode::kInput,
+              fmt::format("{}: device is '{}', must name a known GPU, or use --gpu",
+                          options.bench.string(), timings.device));
+}
+
+void validate_layers(const ValidateOptions& options) {
+  const LayerTimings timings = io::read_layer_result(options.bench);
+  const GpuSpec& gpu = gpu_of(timings, options);
+  std::vector<std::filesystem::path> inputs = {options.bench};
+  std::optional<Calibration> calibration;
+  if (!options.calibration.empty()) {
+    inputs.push_back(options.calibration == "auto"
+                         ? io::find_calibration(calibration_folders(), gpu.name, "--calibration")
+                         : options.calibration);
+    calibration = io::read_calibration(inputs.back());
   }
+  const layer_bench::LayerPrediction prediction = layer_bench::predict_layers(
+      timings, options.bench.string(), gpu, calibration ? &*calibration : nullptr);
+  const layer_bench::LayerComparison comparison = layer_bench::compare_layers(prediction);
+  print(options.json ? report::to_text(report::layer_validation_result(prediction, comparison, gpu,
+                                                                       options.seed, inputs))
+                     : report::layer_validation_table(prediction, comparison, gpu));
+}
+
+void validate_serving(const ValidateOptions& options) {
   std::optional<Calibration> calibration;
   std::vector<std::filesystem::path> inputs = {options.silicon};
   if (!options.calibration.empty()) {
@@ -114,10 +84,17 @@ void run(const ValidateOptions& options) {
   const std::vector<ServingPoint> table = io::read_serving_table(options.silicon);
   const cost::Validation validation = cost::validate_serving(table, options.silicon.string(),
                                                              calibration ? &*calibration : nullptr);
-  print(options.json ? report::to_text(to_json(
-                           validation, report::make_result("validate", report::Evidence::kSimulated,
-                                                           options.seed, inputs)))
-                     : to_table(validation));
+  print(options.json ? report::to_text(report::validation_result(validation, options.seed, inputs))
+                     : report::validation_table(validation));
+}
+
+void run(const ValidateOptions& options) {
+  check(options);
+  if (options.bench.empty()) {
+    validate_serving(options);
+  } else {
+    validate_layers(options);
+  }
 }
 
 }  // namespace

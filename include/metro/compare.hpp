@@ -55,11 +55,6 @@ struct CompareRow {
   std::int64_t worse_than_none = 0;  ///< (batch, layer) pairs above EPLB off
 };
 
-/// Slots of a layer at this replication: the least multiple of `num_gpus` that is at least
-/// num_experts * replication. Exact for decimals such as 1.1. Throws Error{kInfeasible} above
-/// kMaxReplicas.
-int replicas_for(int num_experts, double replication, int num_gpus);
-
 /// Replays decode batches of a trace under every policy of the grid.
 ///
 /// Placements come from the loads of the first half of the trace, batches (DecodeBatches) from the

@@ -139,6 +139,10 @@ class CostModel {
   [[nodiscard]] double tensor_sharded_us(
       std::span<const std::int32_t> tokens_per_expert) const noexcept;
 
+  /// Equal for models whose routed experts take the same time for any tokens, whole or sharded,
+  /// whatever else they differ in: a digest of both times. To share what depends on nothing else.
+  [[nodiscard]] std::string expert_time_identity() const;
+
   [[nodiscard]] MemoryUse memory() const noexcept;
   /// The constants of the deployment's engine; `mixes_prefill` says how it forms steps.
   [[nodiscard]] const Calibration::Engine& engine() const noexcept;

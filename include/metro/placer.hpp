@@ -18,6 +18,11 @@ struct PlacementRequest {
   int num_nodes = 1;
 };
 
+/// Slots of a layer at this replication: the least multiple of `num_gpus` that is at least
+/// num_experts * replication. Exact for decimals such as 1.1. Throws Error{kInfeasible} above
+/// kMaxReplicas.
+int replicas_for(int num_experts, double replication, int num_gpus);
+
 /// Builds the placement of one layer from the load of its experts.
 using PlaceLayer = LayerPlacement (*)(std::span<const double> load,
                                       const PlacementRequest& request);

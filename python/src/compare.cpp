@@ -152,10 +152,6 @@ void bind_compare(nb::module_& module) {
       "its name is its __name__, or the\nfirst of (name, function). `progress(done, total)` is "
       "called now and then, from any thread. The result does "
       "not depend on\n`num_threads` (0: one per core).");
-  module.def("replicas_for", &replicas_for, nb::arg("num_experts"), nb::arg("replication"),
-             nb::arg("num_gpus"),
-             "Slots of a layer: the least multiple of `num_gpus` that is at least num_experts * "
-             "replication.");
 }
 
 }  // namespace metro::python

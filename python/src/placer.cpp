@@ -60,6 +60,10 @@ void bind_placer(nb::module_& module) {
         return std::vector<PlacementAlgorithm>(table.begin(), table.end());
       },
       "All placement algorithms.");
+  module.def("replicas_for", &replicas_for, nb::arg("num_experts"), nb::arg("replication"),
+             nb::arg("num_gpus"),
+             "Slots of a layer: the least multiple of `num_gpus` that is at least num_experts * "
+             "replication.");
   module.def("place", &place_loads, nb::arg("loads"), nb::arg("num_replicas"), nb::arg("num_gpus"),
              nb::arg("algorithm") = std::string(kEplbAlgorithm), nb::kw_only(),
              nb::arg("num_groups") = 1, nb::arg("num_nodes") = 1,

@@ -11,6 +11,7 @@
 #include "cost/layer_builder.hpp"
 #include "cost/memory.hpp"
 #include "cost/network.hpp"
+#include "io/sha256.hpp"
 #include "metro/error.hpp"
 #include "metro/placement.hpp"
 
@@ -151,6 +152,13 @@ double CostModel::tensor_sharded_us(
   for (const std::int32_t tokens : tokens_per_expert)
     us += parts_->sharded.phi_us(std::int64_t{tokens});
   return us > 0 ? us + parts_->sharded.base_us() : 0;
+}
+
+std::string CostModel::expert_time_identity() const {
+  io::Sha256 digest;
+  parts_->experts.add_to(digest);
+  parts_->sharded.add_to(digest);
+  return digest.finish();
 }
 
 MemoryUse CostModel::memory() const noexcept { return parts_->memory; }

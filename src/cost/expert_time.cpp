@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <span>
 
 #include "cost/calibration_fit.hpp"
 #include "cost/roofline.hpp"
@@ -52,6 +53,13 @@ double ExpertTime::phi_us(double tokens) const noexcept {
   const auto below = static_cast<std::int64_t>(floor);
   const double fraction = std::max(tokens, 1.0) - floor;
   return phi_us(below) + (phi_us(below + 1) - phi_us(below)) * fraction;
+}
+
+void ExpertTime::add_to(io::Sha256& digest) const noexcept {
+  for (const std::span<const double> part :
+       {std::span(&base_us_, 1), std::span(&slope_us_, 1), std::span<const double>(phi_us_)}) {
+    digest.update(std::as_bytes(part));
+  }
 }
 
 }  // namespace metro::cost

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "cost/kernel_table.hpp"
+#include "io/sha256.hpp"
 #include "metro/calibration.hpp"
 #include "metro/gpu.hpp"
 
@@ -27,6 +28,9 @@ class ExpertTime {
 
   /// phi between whole tokens, for expectations; below 1 it is phi(1).
   [[nodiscard]] double phi_us(double tokens) const noexcept;
+
+  /// Adds all that base and phi are computed from: times with one digest are the same function.
+  void add_to(io::Sha256& digest) const noexcept;
 
   /// Sorting tokens by expert and summing results, for each token of the step over all GPUs.
   [[nodiscard]] double permute_us_per_token() const noexcept { return permute_us_per_token_; }

@@ -8,11 +8,13 @@
 
 namespace metro::cuda {
 
-std::string device_name() {
+bool has_device() noexcept {
   int count = 0;
-  if (cudaGetDeviceCount(&count) != cudaSuccess || count == 0) {
-    throw Error(ErrorCode::kDevice, "--device is cuda, but there is no CUDA device, use cpu");
-  }
+  return cudaGetDeviceCount(&count) == cudaSuccess && count > 0;
+}
+
+std::string device_name() {
+  if (!has_device()) throw Error(ErrorCode::kDevice, "there is no CUDA device");
   int device = 0;
   cudaDeviceProp properties{};
   METRO_CUDA_CHECK(cudaGetDevice(&device));

@@ -5,8 +5,9 @@
 
 namespace metro::cuda {
 
-/// The current device's name. Throws Error{kDevice}, in the words of the command line, where none
-/// is.
+bool has_device() noexcept;
+
+/// The current device's name. Throws Error{kDevice} where there is none.
 std::string device_name();
 
 }  // namespace metro::cuda

@@ -4,7 +4,6 @@
 #include <algorithm>
 
 #include "layer_bench/random_experts.hpp"
-#include "metro/compare.hpp"
 #include "metro/metrics.hpp"
 #include "metro/placer.hpp"
 #include "metro/router.hpp"

@@ -209,7 +209,7 @@ LayerPrediction predict_layers(const LayerTimings& timings, std::string_view fil
   for (const std::string& input : timings.inputs) {
     if (!input.ends_with(".npy")) continue;
     throw Error(ErrorCode::kInput,
-                fmt::format("{}: inputs names the trace '{}', must be a run without --trace: only "
+                fmt::format("{}: inputs names the trace '{}', must be a run without a trace: only "
                             "generated batches can be drawn again",
                             file, input));
   }

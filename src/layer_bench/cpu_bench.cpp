@@ -83,7 +83,7 @@ std::vector<LayerBenchRow> bench_rows(const CpuBenchPoint& point, int tokens_per
 LayerBenchResult run_layer_bench_cpu(const LayerBenchOptions& options, ep::Transport& transport) {
   const bool is_virtual = transport.size() == 1;
   if (!is_virtual && options.gpus != std::vector{transport.size()}) {
-    throw Error(ErrorCode::kUsage, fmt::format("{} ranks were started, so --gpus must be {}",
+    throw Error(ErrorCode::kUsage, fmt::format("{} ranks were started, so gpus must be {}",
                                                transport.size(), transport.size()));
   }
   const int threads = threads_of_a_rank(options, transport.size());

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <fmt/format.h>
 
+#include <cmath>
+
 #include "metro/error.hpp"
 #include "placement/algorithms.hpp"
 
@@ -14,6 +16,19 @@ void check_count(const char* field, int value, int max) {
 }
 
 }  // namespace
+
+int replicas_for(int num_experts, double replication, int num_gpus) {
+  const double per_gpu = num_experts * replication / num_gpus;
+  const double whole = std::round(per_gpu);
+  // 160 * 1.1 is 176.00000000000003: a product that close to a whole number was meant to be it.
+  const double slots = std::abs(per_gpu - whole) <= 1e-9 * whole ? whole : std::ceil(per_gpu);
+  if (!(slots * num_gpus <= kMaxReplicas)) {
+    throw Error(ErrorCode::kInfeasible,
+                fmt::format("{} experts at replication {} on {} GPUs are more than {} replicas",
+                            num_experts, replication, num_gpus, kMaxReplicas));
+  }
+  return static_cast<int>(slots) * num_gpus;
+}
 
 void check_request(std::span<const double> load, const PlacementRequest& request) {
   check_count("replicas", request.num_replicas, kMaxReplicas);

@@ -7,7 +7,6 @@
 #include <span>
 
 #include "metro/batches.hpp"
-#include "metro/compare.hpp"
 #include "metro/error.hpp"
 #include "metro/metrics.hpp"
 #include "metro/placer.hpp"

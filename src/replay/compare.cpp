@@ -4,7 +4,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cmath>
 #include <cstdint>
 #include <mutex>
 #include <string_view>
@@ -161,19 +160,6 @@ void append_rows(const GridPoint& point, int tokens, const CellTotals& cell,
 }
 
 }  // namespace
-
-int replicas_for(int num_experts, double replication, int num_gpus) {
-  const double per_gpu = num_experts * replication / num_gpus;
-  const double whole = std::round(per_gpu);
-  // 160 * 1.1 is 176.00000000000003: a product that close to a whole number was meant to be it.
-  const double slots = std::abs(per_gpu - whole) <= 1e-9 * whole ? whole : std::ceil(per_gpu);
-  if (!(slots * num_gpus <= kMaxReplicas)) {
-    throw Error(ErrorCode::kInfeasible,
-                fmt::format("{} experts at replication {} on {} GPUs are more than {} replicas",
-                            num_experts, replication, num_gpus, kMaxReplicas));
-  }
-  return static_cast<int>(slots) * num_gpus;
-}
 
 std::vector<CompareRow> compare(const RoutingTrace& trace, const CompareSpec& spec,
                                 const std::function<void(std::size_t, std::size_t)>& progress) {

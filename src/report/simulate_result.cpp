@@ -5,25 +5,22 @@
 
 #include "core/vocabulary.hpp"
 #include "report/table.hpp"
-#include "sim/routing_pool.hpp"
+#include "serving/option.hpp"
 
 namespace metro::report {
 namespace {
 
 using Json = nlohmann::ordered_json;
 
+Json to_json(const serving::OptionValue& value) {
+  if (const auto* whole = std::get_if<std::int64_t>(&value)) return *whole;
+  if (const auto* real = std::get_if<double>(&value)) return *real;
+  if (const auto* text = std::get_if<std::string>(&value)) return *text;
+  return nullptr;
+}
+
 Json to_json(const Percentiles& p) {
   return {{"mean", p.mean}, {"p50", p.p50}, {"p90", p.p90}, {"p99", p.p99}};
-}
-
-std::string routing_name(const SimulationConfig& config) {
-  if (config.trace != nullptr) return "trace of " + config.trace->info().model;
-  if (!config.profile.empty()) return config.profile;
-  return std::string(sim::nearest_profile(config.model).name);
-}
-
-int expert_gpus(const SimulationConfig& config) {
-  return config.deployment.tensor_sharded_experts ? 1 : config.deployment.expert_gpus();
 }
 
 void add_times(Table& table, const char* name, const Percentiles& p) {
@@ -33,35 +30,14 @@ void add_times(Table& table, const char* name, const Percentiles& p) {
 
 }  // namespace
 
-std::string_view fidelity_name(Fidelity fidelity) noexcept {
-  return fidelity == Fidelity::kFull ? "full" : "table";
-}
-
 void append_configuration(Json& result, const SimulationConfig& config) {
-  const Deployment& deployment = config.deployment;
-  result["model"] = config.model.name;
-  result["gpu"] = config.gpu.name;
-  result["gpus"] = deployment.gpus;
-  result["tp"] = deployment.tp;
-  result["ep"] = expert_gpus(config);
-  result["dtype"] = data_type_name(deployment.expert_weights);
-  result["kv_dtype"] = data_type_name(deployment.kv);
-  result["replication"] = config.replication;
-  result["algorithm"] = config.algorithm;
-  result["policy"] = config.policy;
-  result["prefill_policy"] = config.prefill_policy;
-  result["experts"] = deployment.tensor_sharded_experts ? kMoeTp : kWholeExperts;
-  result["dispatch"] = deployment.dispatch == Dispatch::kAllToAll ? "all-to-all" : "all-gather";
-  result["routing"] = routing_name(config);
-  result["draft_tokens"] = config.draft_tokens;
-  if (config.draft_tokens > 0) result["draft_acceptance"] = config.draft_acceptance;
-  result["rearrange_every"] = config.rearrange_every;
-  result["concurrency"] = config.concurrency;
-  result["max_batch"] = config.max_batch;
-  result["chunk"] = config.chunk;
-  result["fidelity"] = fidelity_name(config.fidelity);
-  result["slo"] = {{"tpot_ms", config.slo_tpot_ms > 0 ? Json(config.slo_tpot_ms) : Json()},
-                   {"ttft_ms", config.slo_ttft_ms > 0 ? Json(config.slo_ttft_ms) : Json()}};
+  for (const serving::Option& option : serving::options()) {
+    if (option.key.empty() || (option.applies != nullptr && !option.applies(config))) continue;
+    const std::size_t dot = option.key.find('.');
+    Json& parent = dot == std::string::npos ? result : result[option.key.substr(0, dot)];
+    parent[option.key.substr(dot == std::string::npos ? 0 : dot + 1)] =
+        to_json(option.in_force(config));
+  }
 }
 
 void append_simulation(Json& result, const SimulationConfig& config,
@@ -108,14 +84,17 @@ void append_simulation(Json& result, const SimulationConfig& config,
 std::string simulation_table(const SimulationConfig& config, const SimulationResult& simulated,
                              double wall_s) {
   const Deployment& deployment = config.deployment;
+  const auto in_force = [&config](std::string_view name) {
+    return serving::in_force_text(name, config);
+  };
   std::string text = fmt::format(
       "{} ({}) on {} x {}, tp {}, ep {}, {}; {}x {}, {} for decode and {} for prefill.\n"
       "Simulated ({} fidelity, routing {}, seed {}): {:.1f} s of serving in {:.2f} s.\n\n",
       config.model.name, data_type_name(deployment.expert_weights), deployment.gpus,
-      config.gpu.name, deployment.tp, expert_gpus(config),
+      config.gpu.name, deployment.tp, in_force("ep"),
       deployment.tensor_sharded_experts ? "moe-TP" : "whole experts", config.replication,
-      config.algorithm, config.policy, config.prefill_policy, fidelity_name(config.fidelity),
-      routing_name(config), config.seed, simulated.simulated_s, wall_s);
+      config.algorithm, config.policy, config.prefill_policy, in_force("fidelity"),
+      in_force("routing"), config.seed, simulated.simulated_s, wall_s);
 
   Table times({"ms", "mean", "p50", "p90", "p99"}, 1);
   add_times(times, "TTFT", simulated.ttft_ms);

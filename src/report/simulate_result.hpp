@@ -19,7 +19,4 @@ void append_simulation(nlohmann::ordered_json& result, const SimulationConfig& c
 std::string simulation_table(const SimulationConfig& config, const SimulationResult& simulated,
                              double wall_s);
 
-/// "full" or "table".
-std::string_view fidelity_name(Fidelity fidelity) noexcept;
-
 }  // namespace metro::report

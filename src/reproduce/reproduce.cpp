@@ -38,11 +38,10 @@ constexpr std::array kFigures = [] {
 std::span<const int> reproduced_figures() noexcept { return kFigures; }
 
 void reproduce_check(const ReproduceSpec& spec) {
-  for (const int figure : spec.figures) {
-    if (std::ranges::find(kFigures, figure) == kFigures.end()) {
-      throw Error(ErrorCode::kUsage,
-                  fmt::format("--figure has {}, must be of {}", figure, fmt::join(kFigures, ", ")));
-    }
+  for (std::size_t i = 0; i < spec.figures.size(); ++i) {
+    if (std::ranges::find(kFigures, spec.figures[i]) != kFigures.end()) continue;
+    throw Error(ErrorCode::kUsage, fmt::format("figures[{}] is {}, must be of {}", i,
+                                               spec.figures[i], fmt::join(kFigures, ", ")));
   }
 }
 

@@ -4,13 +4,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <limits>
 #include <string>
 #include <utility>
 
-#include "metro/compare.hpp"
 #include "metro/error.hpp"
 #include "metro/placer.hpp"
 #include "sim/simulation_cache.hpp"
@@ -57,19 +55,6 @@ Keyed shared_pool(const SimulationConfig& config, SimulationCache& cache) {
         pool_of_profile(profile, model, config.draft_tokens, config.seed));
   });
   return keyed;
-}
-
-/// All that expert times hang on, of a cost model.
-std::string fingerprint(const CostModel& cost, int num_experts) {
-  std::string text = fmt::format("{:a}", cost.expert_base_us());
-  for (const std::int64_t tokens : {1, 2, 5, 17, 64, 129, 300, 1000, 5000, 100000}) {
-    text += fmt::format(" {:a}", cost.phi_us(tokens));
-  }
-  for (const int tokens : {1, 70, 3000}) {
-    const std::vector<std::int32_t> even(static_cast<std::size_t>(num_experts), tokens);
-    text += fmt::format(" {:a}", cost.tensor_sharded_us(even));
-  }
-  return text;
 }
 
 /// Largest possible when nothing is asked for.
@@ -153,7 +138,7 @@ EnginePart build_engine(const SimulationConfig& config, SimulationCache& cache, 
     return part;
   }
   key += fmt::format(" | {} {} {} {} {} | {}", moe.policy, moe.prefill_policy, moe.num_layers,
-                     moe.draft_tokens, moe.seed, fingerprint(*moe.cost, config.model.num_experts));
+                     moe.draft_tokens, moe.seed, moe.cost->expert_time_identity());
   std::shared_ptr<ExpertTable> table =
       cache.parts().tables.get(key, [&] { return std::make_shared<ExpertTable>(moe); });
   part.experts = make_table_times(std::move(table), moe, rule);

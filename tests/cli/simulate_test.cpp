@@ -258,7 +258,7 @@ TEST(CliSweep, AChangedJournalIsRefused) {
   rows_of({"-o", journal});
   std::string text = read_text(journal);
   text.replace(text.find("gpt-oss-20b\\\""), 1, "G");
-  folder.write("s.jsonl", text);
+  static_cast<void>(folder.write("s.jsonl", text));
   EXPECT_NE(error_of(with(kSweep, {"-o", journal}), 3).find("s.jsonl: line 2: is not as it was"),
             std::string::npos);
 }

@@ -185,7 +185,7 @@ TEST_F(CliValidateLayers, NamesFaults) {
   EXPECT_NE(fault(without("command", "bench route"), 3).find("command is"), std::string::npos);
   EXPECT_NE(fault(without("algorithm", "best"), 3).find("algorithm is 'best'"), std::string::npos);
   EXPECT_NE(fault(without("inputs", json::parse(R"([{"path": "t.npy", "sha256": ""}])")), 3)
-                .find("must be a run without --trace"),
+                .find("must be a run without a trace"),
             std::string::npos);
   json bad_time = run;
   bad_time["rows"][3]["layer_us"] = -1;

@@ -6,8 +6,8 @@
 #include <string>
 #include <vector>
 
-#include "metro/compare.hpp"
 #include "metro/cost.hpp"
+#include "metro/placer.hpp"
 #include "metro/simulate.hpp"
 #include "metro/trace_generator.hpp"
 

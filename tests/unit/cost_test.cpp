@@ -198,6 +198,29 @@ TEST(CostModel, TakesWhatACalibrationMeasured) {
   EXPECT_THROW(CostModel(model, h200(), deployment, &calibration), Error);
 }
 
+TEST(CostModel, ExpertTimesAreKnownByAllThatTheyDependOn) {
+  const ModelConfig& model = *find_model("Qwen3-30B-A3B");
+  Calibration calibration;
+  calibration.experts.push_back(
+      {2048, 768, DataType::kBf16, 7, {{1, 10.0}, {17, 20.0}, {40, 30.0}, {64, 40.0}}});
+  Deployment deployment = on(8, model);
+  const auto identity = [&] {
+    return CostModel(model, h200(), deployment, &calibration).expert_time_identity();
+  };
+  const std::string first = identity();
+  deployment.tp = 2;
+  deployment.kv = DataType::kFp8;
+  deployment.policy = "home";
+  calibration.copy_gb_s = 1000;
+  EXPECT_EQ(identity(), first) << "none of it is about experts";
+  calibration.experts[0].phi_us[2].second += 1e-6;
+  EXPECT_NE(identity(), first) << "at 40 tokens alone";
+  calibration.experts[0].phi_us[2].second = 30;
+  EXPECT_EQ(identity(), first);
+  deployment.expert_weights = DataType::kFp8;
+  EXPECT_NE(identity(), first);
+}
+
 TEST(CostModel, RefusesLayoutsThatCannotBe) {
   const ModelConfig& model = *find_model("Qwen3-30B-A3B");
   const auto fault = [&](auto change) {

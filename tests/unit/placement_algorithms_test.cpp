@@ -32,6 +32,23 @@ Failure failure(const std::vector<double>& load, const PlacementRequest& request
 
 const std::vector<double> kTwelve{90, 132, 40, 61, 104, 165, 39, 4, 73, 56, 183, 86};
 
+TEST(ReplicasFor, RoundsUpToTheGpusWithoutFloatingPointSlips) {
+  EXPECT_EQ(replicas_for(160, 1.1, 8), 176);
+  EXPECT_EQ(replicas_for(256, 1.125, 16), 288);
+  EXPECT_EQ(replicas_for(64, 1.01, 8), 72);
+  EXPECT_EQ(replicas_for(100, 1.0, 8), 104);
+  EXPECT_EQ(replicas_for(8, 1.0, 16), 16);
+  // In tenths, where whole numbers tell the truth.
+  for (int experts = 1; experts <= 400; ++experts) {
+    for (int tenths = 10; tenths <= 30; ++tenths) {
+      const int gpus = 8;
+      const int expected = (experts * tenths + 10 * gpus - 1) / (10 * gpus) * gpus;
+      ASSERT_EQ(replicas_for(experts, tenths / 10.0, gpus), expected) << experts << " " << tenths;
+    }
+  }
+  EXPECT_THROW(replicas_for(65536, 1e6, 8), Error);
+}
+
 TEST(PlacementAlgorithms, AreFoundByName) {
   for (const PlacementAlgorithm& algorithm : placement_algorithms()) {
     EXPECT_EQ(find_placement_algorithm(algorithm.name), &algorithm);

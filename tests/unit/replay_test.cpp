@@ -17,6 +17,7 @@
 #include "replay/synthetic_batches.hpp"
 #include "report/html.hpp"
 #include "report/table.hpp"
+#include "trace_support.hpp"
 
 namespace metro {
 namespace {
@@ -60,7 +61,7 @@ TEST(DecodeBatches, EachRoundTakesOneTokenOfEverySequenceThatHasOneLeft) {
 }
 
 TEST(DecodeBatches, ThereIsNoBatchBelowNothing) {
-  const RoutingTrace trace = one_layer({{0}, {1}}, 2, {2});
+  const RoutingTrace trace = test::one_layer({{0}, {1}}, 2, {2});
   DecodeBatches batches(trace, 0, 2);
   EXPECT_TRUE(batches.draw(0, 0, 0).empty());
   EXPECT_THROW(batches.draw(-1, 0, 0), Error);
@@ -91,23 +92,6 @@ TEST(DecodeBatches, MoreTokensThanThereAre) {
   const RoutingTrace trace = trace_of({4, 4});
   DecodeBatches batches(trace, 4, 8);
   EXPECT_THROW(batches.draw(5, 0, 0), Error);
-}
-
-TEST(ReplicasFor, RoundsUpToTheGpusWithoutFloatingPointSlips) {
-  EXPECT_EQ(replicas_for(160, 1.1, 8), 176);
-  EXPECT_EQ(replicas_for(256, 1.125, 16), 288);
-  EXPECT_EQ(replicas_for(64, 1.01, 8), 72);
-  EXPECT_EQ(replicas_for(100, 1.0, 8), 104);
-  EXPECT_EQ(replicas_for(8, 1.0, 16), 16);
-  // In tenths, where whole numbers tell the truth.
-  for (int experts = 1; experts <= 400; ++experts) {
-    for (int tenths = 10; tenths <= 30; ++tenths) {
-      const int gpus = 8;
-      const int expected = (experts * tenths + 10 * gpus - 1) / (10 * gpus) * gpus;
-      ASSERT_EQ(replicas_for(experts, tenths / 10.0, gpus), expected) << experts << " " << tenths;
-    }
-  }
-  EXPECT_THROW(replicas_for(65536, 1e6, 8), Error);
 }
 
 TEST(Compare, TheNumberOfThreadsChangesNothing) {

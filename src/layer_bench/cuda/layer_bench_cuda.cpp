@@ -88,7 +88,7 @@ LayerBenchResult bench_local_gpus(const LayerBenchOptions& options, int gpus,
 void check_ranks(const LayerBenchOptions& options, int ranks) {
   if (options.gpus == std::vector{ranks}) return;
   throw Error(ErrorCode::kUsage,
-              fmt::format("{} ranks were started, so --gpus must be {}", ranks, ranks));
+              fmt::format("{} ranks were started, so gpus must be {}", ranks, ranks));
 }
 #endif
 
