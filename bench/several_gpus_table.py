@@ -66,15 +66,15 @@ def communication_us(parts, row):
 
 
 def layer_table(parts):
-    """Every policy by all-gather: beside no replication and moe-TP, and what was predicted before."""
+    """Every policy by all-gather: beside EPLB off and moe-TP, and what was predicted before."""
     measured = {key(row): row for row in rows_of(parts, "layer-all-gather")}
     predicted = {key(row): row for row in rows_of(parts, "predict-layer")}
     rows = []
     for at, row in measured.items():
         model, dtype, tokens, replication, policy = at
         beside = {
-            name: next((r["layer_us"] for k, r in measured.items() if k[:3] == at[:3] and k[4] == name), None)
-            for name in ("none", "moe-tp")
+            names[0]: next((r["layer_us"] for k, r in measured.items() if k[:3] == at[:3] and k[4] in names), None)
+            for names in (("EPLB off", "none"), ("moe-TP", "moe-tp"))  # each with its old spelling
         }
         guess = predicted.get(at, {}).get("layer_us")
         sent = communication_us(parts, row)
@@ -82,11 +82,11 @@ def layer_table(parts):
         rows.append((
             model, dtype, tokens, replication, policy, number(row["max_activated"]), number(row["layer_us"]),
             number(row["stage_us"].get("experts")), number(row.get("exposed_routing_us")),
-            percent(row["layer_us"], beside["none"]), percent(row["layer_us"], beside["moe-tp"]),
+            percent(row["layer_us"], beside["EPLB off"]), percent(row["layer_us"], beside["moe-TP"]),
             number(guess), percent(guess, row["layer_us"]),
         ))  # fmt: skip
     header = ("model", "dtype", "tokens/GPU", "replication", "policy", "max activated", "layer us", "experts us",
-              "exposed us", "vs none", "vs moe-TP", "predicted us", "its error")  # fmt: skip
+              "exposed us", "vs EPLB off", "vs moe-TP", "predicted us", "its error")  # fmt: skip
     return table("One layer, all-gather dispatch", header, rows)
 
 

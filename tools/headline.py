@@ -5,7 +5,7 @@
 usage: headline.py RESULT.json GPUS REPLICATION TOKENS_PER_GPU,...
 
 One line per trace, placement and batch size at that point of the grid; then, over the whole grid, how
-often `optimal` needs more than no replication does.
+often `optimal` needs more than EPLB off does.
 """
 import json
 import pathlib
@@ -39,7 +39,7 @@ def headline(rows):
 
 
 def verdict(result, algorithm):
-    """One line: `optimal` on this placement against no replication, over the whole grid."""
+    """One line: `optimal` on this placement against EPLB off, over the whole grid."""
     rows = [
         row
         for row in result["rows"]

@@ -12,7 +12,7 @@ import json
 import pathlib
 
 # Rows that are no policy; all others are columns, in the order of the results.
-BASELINES = ("none", "moe-tp")
+BASELINES = ("EPLB off", "moe-TP", "none", "moe-tp")  # the last two are the old spelling
 
 
 def key_of(row):
@@ -51,8 +51,8 @@ def tables(rows, replications):
         found.setdefault((row["gpus"], key_of(row)), []).append(row)
     result = {}
     for (gpus, key), of_line in found.items():
-        none = next(row for row in of_line if row["policy"] == "none")
-        sharded = next(row for row in of_line if row["policy"] == "moe-tp")
+        none = next(row for row in of_line if row["policy"] in ("EPLB off", "none"))  # old spelling
+        sharded = next(row for row in of_line if row["policy"] in ("moe-TP", "moe-tp"))  # old spelling
         by_replication = {}
         for row in of_line:
             if row["policy"] not in BASELINES:
@@ -75,8 +75,8 @@ def main():
         result = json.loads(path.read_text(encoding="utf-8"))
         print(f"{path.name}: {result['device']}, copy {result['copy_gb_s']:.0f} GB/s")
         rows += result["rows"]
-    head = ["model, dtype", "tokens/GPU", "none", "moe-TP", *policies_of(rows)]
-    head += ["optimal vs none, moe-TP, even", "exposed routing"]
+    head = ["model, dtype", "tokens/GPU", "EPLB off", "moe-TP", *policies_of(rows)]
+    head += ["optimal vs EPLB off, moe-TP, even", "exposed routing"]
     for (gpus, replication), lines in tables(rows, options.replication):
         print(f"\nEP{gpus}, {replication:g} slots an expert\n")
         print("| " + " | ".join(head) + " |")

@@ -69,7 +69,7 @@ def sweep(options, grid, gpu, dtype, variant, journal):
     line += ["--num-requests", join(grid["batch"]), "--concurrency", str(max(grid["batch"]))]
     line += ["--isl", "1", "--osl", str(grid["answer"])]
     if variant == "moe-TP":
-        line += ["--experts", "tensor-sharded"]
+        line += ["--experts", "moe-TP"]
     elif variant == "off":
         line += ["--policy", "home"]
     else:

@@ -32,9 +32,9 @@ void check(const AdviseCommandOptions& options) {
   check_serving_options(options.serving);
   for (const double ratio : options.replication) {
     if (ratio > 1) continue;
-    throw Error(ErrorCode::kUsage,
-                fmt::format("--replication has {:g}, must be above 1: no replicas are always tried",
-                            ratio));
+    throw Error(
+        ErrorCode::kUsage,
+        fmt::format("--replication has {:g}, must be above 1: EPLB off is always tried", ratio));
   }
 }
 
@@ -82,7 +82,7 @@ void add_advise(CLI::App& app) {
           "Candidates tried at once (default: one per core)");
   add_path(*command, "-o,--output", options->output, "Write the JSON result to this file");
   command->footer(
-      "Tries no replicas, moe-TP, and each ratio under eplb+even, eplb+hash, homed+home, "
+      "Tries EPLB off, moe-TP, and each ratio under eplb+even, eplb+hash, homed+home, "
       "homed+metro-paper and homed+optimal,\nat equal memory on the same requests "
       "(docs/advise.md).\n"
       "Example: metro advise --model Qwen3-235B-A22B --gpu h200 --gpus 8 --isl 1024 --osl 1024 "

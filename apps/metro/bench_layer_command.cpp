@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "command.hpp"
+#include "core/vocabulary.hpp"
 #include "layer_bench/layer_bench.hpp"
 #include "layer_table.hpp"
 #include "metro/ep/local_transport.hpp"
@@ -44,7 +45,8 @@ constexpr std::array<std::string_view, 2> kDevices = {"cpu", "cuda"};
 constexpr std::array<std::string_view, 4> kTransports = {"virtual", "local", "mpi", "nccl"};
 constexpr std::array<std::string_view, 2> kDispatches = {"all-gather", "all-to-all"};
 constexpr std::array<std::string_view, 2> kCombines = {"reduce-scatter", "all-to-all"};
-constexpr std::array<std::string_view, 2> kExperts = {"ep", "tensor-sharded"};
+constexpr std::array<std::string_view, 3> kExperts = {kWholeExperts, kMoeTp,
+                                                      "tensor-sharded"};  // old spelling
 constexpr std::array<std::string_view, 3> kTypes = {"fp32", "bf16", "fp8"};
 
 constexpr const char* kDefaultModel = "Qwen3-30B-A3B";
@@ -273,15 +275,14 @@ void add_bench_layer(CLI::App& bench) {
   add_name(*command, "--algorithm", values.algorithm, algorithm_names(),
            fmt::format("Placement (default {})", values.algorithm));
   add_name_list(*command, "--policy", values.policies, policy_names(),
-                fmt::format("Policies (default {}); no replication and tensor-sharded experts are "
+                fmt::format("Policies (default {}); EPLB off and tensor-sharded experts are "
                             "always beside them",
                             fmt::join(values.policies, ",")));
   add_name(*command, "--dispatch", options->dispatch, kDispatches,
            "How tokens reach their experts (default all-gather)");
   add_name(*command, "--combine", options->combine, kCombines,
            "How they return under all-gather (default reduce-scatter)");
-  add_name(*command, "--experts", options->experts, kExperts,
-           "ep, or tensor-sharded for moe-TP alone (default ep)");
+  add_name(*command, "--experts", options->experts, kExperts, "ep, or moe-TP alone (default ep)");
   add_name_list(*command, "--dtype", options->dtypes, kTypes,
                 "Weights of the experts (default fp32; cuda: the model's)");
   add_name_list(*command, "--kernel", values.kernels, kernel_names(),

@@ -73,8 +73,8 @@ double layer_us_of(const std::vector<LayerBenchRow>& rows, const LayerBenchRow& 
 }
 
 std::vector<std::string> cells(const LayerBenchRow& row, const std::vector<LayerBenchRow>& rows) {
-  const double none = layer_us_of(rows, row, layer_bench::kNoReplication);
-  const double sharded = layer_us_of(rows, row, layer_bench::kTensorSharded);
+  const double none = layer_us_of(rows, row, kEplbOff);
+  const double sharded = layer_us_of(rows, row, kMoeTp);
   return {row.policy,
           fmt::format("{}", row.tokens_per_gpu),
           fmt::format("{:g}", row.replication),
@@ -113,14 +113,14 @@ nlohmann::ordered_json layer_result(const layer_bench::LayerBenchOptions& option
 std::string layer_table(const layer_bench::LayerBenchResult& result) {
   std::string text = fmt::format(
       "One MoE layer on {}, {} ranks; {}. Times in us, of the slowest rank.\n"
-      "A copy reaches {} GB/s here. none: no replication. moe-tp: every expert split over all.\n",
+      "A copy reaches {} GB/s here. EPLB off: no replicas. moe-TP: every expert split over all.\n",
       result.device, result.transport,
       is_emulated(result) ? "emulated: ranks took turns, communication is left out" : "measured",
       number(result.copy_gb_s, 1));
   for (std::size_t i = 0; i < result.rows.size();) {
     const LayerBenchRow& first = result.rows[i];
     report::Table table({"policy", "tokens/GPU", "replication", "max activated", "layer", "experts",
-                         "route", "exposed", "GB/s", "% of copy", "vs none", "vs moe-tp"},
+                         "route", "exposed", "GB/s", "% of copy", "vs EPLB off", "vs moe-TP"},
                         1);
     for (; i < result.rows.size() && heading(result.rows[i]) == heading(first); ++i) {
       table.add_row(cells(result.rows[i], result.rows));

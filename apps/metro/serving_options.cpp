@@ -12,6 +12,7 @@
 
 #include "calibration_lookup.hpp"
 #include "command.hpp"
+#include "core/vocabulary.hpp"
 #include "metro/error.hpp"
 #include "metro/io.hpp"
 #include "metro/placement.hpp"
@@ -25,7 +26,8 @@ namespace {
 
 constexpr std::array<std::string_view, 3> kWeightTypes = {"bf16", "fp8", "fp4"};
 constexpr std::array<std::string_view, 2> kCacheTypes = {"bf16", "fp8"};
-constexpr std::array<std::string_view, 2> kExperts = {"ep", "tensor-sharded"};
+constexpr std::array<std::string_view, 3> kExperts = {kWholeExperts, kMoeTp,
+                                                      "tensor-sharded"};  // old spelling
 constexpr std::array<std::string_view, 2> kDispatches = {"all-gather", "all-to-all"};
 constexpr std::array<std::string_view, 2> kFidelities = {"full", "table"};
 
@@ -105,7 +107,7 @@ Deployment deployment_of(const ServingOptions& options, const ModelConfig& model
   deployment.gpus = options.gpus;
   deployment.tp = options.tp;
   deployment.ep = options.ep;
-  deployment.tensor_sharded_experts = options.experts == "tensor-sharded";
+  deployment.tensor_sharded_experts = is_moe_tp(options.experts);
   deployment.gpus_per_domain = options.gpus_per_domain;
   deployment.dispatch =
       options.dispatch == "all-to-all" ? Dispatch::kAllToAll : Dispatch::kAllGather;
@@ -146,7 +148,7 @@ void add_serving_options(CLI::App& command, ServingOptions& o) {
   add_name(command, "--prefill-policy", o.prefill_policy, policy_names(),
            fmt::format("Routing of steps with prompt tokens (default {})", o.prefill_policy));
   add_name(command, "--experts", o.experts, kExperts,
-           "Whole experts on GPUs (ep, default), or each sharded over all (tensor-sharded)");
+           "Whole experts on GPUs (ep, default), or each sharded over all (moe-TP)");
   add_name(command, "--dispatch", o.dispatch, kDispatches,
            "How tokens get to their experts (default all-gather)");
   add_int(command, "--gpus-per-domain", o.gpus_per_domain, {.min = 1, .max = kMaxGpus},
@@ -195,8 +197,8 @@ void check_serving_options(const ServingOptions& options) {
       !is_file(options.routing, ".npy")) {
     fail_name("--routing", options.routing, profile_names(), ", or a trace (.npy)");
   }
-  if (options.experts == "tensor-sharded" && options.replication > 1) {
-    fail("--replication is above 1, must be 1 where experts are tensor-sharded");
+  if (is_moe_tp(options.experts) && options.replication > 1) {
+    fail("--replication is above 1, must be 1 with moe-TP");
   }
   check_requests(options);
   prefill_gpus(options.disaggregate, options.gpus);

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "calibration_lookup.hpp"
+#include "core/vocabulary.hpp"
 #include "io/layer_result.hpp"
 #include "layer_bench/bench_errors.hpp"
 #include "layer_bench/bench_prediction.hpp"
@@ -59,7 +60,7 @@ Json to_json(const LayerPrediction& prediction, const LayerComparison& compariso
   for (const layer_bench::LayerErrors& of : comparison.by) {
     result["by"].push_back({{"model", of.model},
                             {"dtype", of.dtype},
-                            {"experts_are", of.sharded ? "tensor-sharded" : "whole"},
+                            {"experts_are", of.sharded ? kMoeTp : kWholeExperts},
                             {"rows", of.rows},
                             {"experts", summary_json(of.experts)},
                             {"layer", summary_json(of.layer)}});
@@ -106,7 +107,7 @@ std::string to_table(const LayerPrediction& prediction, const LayerComparison& c
                        "layer: error %", "bias", "p90"},
                       3);
   for (const layer_bench::LayerErrors& of : comparison.by) {
-    table.add_row({of.model, of.dtype, of.sharded ? "tensor-sharded" : "whole",
+    table.add_row({of.model, of.dtype, std::string(of.sharded ? kMoeTp : kWholeExperts),
                    fmt::format("{}", of.rows), percent(of.experts.mape), percent(of.experts.bias),
                    percent(of.experts.p90), percent(of.layer.mape), percent(of.layer.bias),
                    percent(of.layer.p90)});
@@ -116,7 +117,7 @@ std::string to_table(const LayerPrediction& prediction, const LayerComparison& c
                  percent(comparison.layer.mape), percent(comparison.layer.bias),
                  percent(comparison.layer.p90)});
   std::string text = fmt::format("One MoE layer on {}, predicted and measured.\n\n", gpu.name) +
-                     table.text() + "\n" + changes_line("no replication", comparison.vs_none) +
+                     table.text() + "\n" + changes_line("EPLB off", comparison.vs_none) +
                      changes_line(kEvenPolicy, comparison.vs_even);
   for (const layer_bench::SkippedRow& skipped : prediction.skipped) {
     text += fmt::format("Row {} is left out: {}.\n", skipped.row, skipped.why);

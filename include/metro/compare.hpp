@@ -52,7 +52,7 @@ struct CompareRow {
   double vs_even = 1;          ///< ratios of the means of max activated: 0.67 = a third fewer
   double vs_no_replication = 1;
   double vs_optimal = 1;
-  std::int64_t worse_than_none = 0;  ///< (batch, layer) pairs above no replication
+  std::int64_t worse_than_none = 0;  ///< (batch, layer) pairs above EPLB off
 };
 
 /// Slots of a layer at this replication: the least multiple of `num_gpus` that is at least
@@ -63,7 +63,7 @@ int replicas_for(int num_experts, double replication, int num_gpus);
 /// Replays decode batches of a trace under every policy of the grid.
 ///
 /// Placements come from the loads of the first half of the trace, batches (DecodeBatches) from the
-/// second, the same ones for all rows of a size. *No replication* is the same algorithm with one
+/// second, the same ones for all rows of a size. *EPLB off* is the same algorithm with one
 /// slot per expert; where the GPUs do not divide the experts, with the few slots that fill up the
 /// GPUs left idle. `even` and `optimal` are run even when they are not asked for.
 ///

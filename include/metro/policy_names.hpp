@@ -15,7 +15,7 @@ inline constexpr std::string_view kDefaultPrefillPolicy = "shares";  ///< of ste
 inline constexpr std::string_view kOptimalPolicy = "optimal";    ///< the bound of all others
 inline constexpr std::string_view kEvenPolicy = "even";          ///< the paper's EPLB baseline
 inline constexpr std::string_view kHashPolicy = "hash";          ///< what vLLM does
-inline constexpr std::string_view kHomePolicy = "home";          ///< no replication, no router
+inline constexpr std::string_view kHomePolicy = "home";          ///< EPLB off, no router
 inline constexpr std::string_view kPaperPolicy = "metro-paper";  ///< the paper's greedy
 
 inline constexpr std::string_view kEplbAlgorithm = "eplb";    ///< what engines do today; a default

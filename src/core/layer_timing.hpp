@@ -16,7 +16,7 @@ struct LayerTiming {
   int gpus = 0;
   int tokens_per_gpu = 0;
   double replication = 1;
-  std::string policy;  ///< of the router, "none" (no replication) or "moe-tp"
+  std::string policy;  ///< of the router, kEplbOff or kMoeTp of vocabulary.hpp
   std::string dispatch;
   bool emulated = false;  ///< ranks took turns: communication is not in it
   double layer_us = 0;

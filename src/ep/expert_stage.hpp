@@ -22,7 +22,7 @@ namespace metro::ep {
 ///     stage.combine(weights, out);
 ///
 /// Only replicas that got a token are touched. Deterministic, for any number of threads. Slots are
-/// replicas of the placement, or, tensor-sharded, expert ids.
+/// replicas of the placement, or, moe-TP, expert ids.
 class ExpertStage {
  public:
   /// Experts run side by side on `num_threads` threads, each with a kernel of its own.

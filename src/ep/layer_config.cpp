@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include "core/vocabulary.hpp"
 #include "metro/error.hpp"
 #include "metro/placement.hpp"
 
@@ -28,7 +29,7 @@ std::string_view to_string(Combine combine) noexcept {
 }
 
 std::string_view to_string(ExpertSharding sharding) noexcept {
-  return sharding == ExpertSharding::kExpertParallel ? "expert-parallel" : "tensor-sharded";
+  return sharding == ExpertSharding::kExpertParallel ? kWholeExperts : kMoeTp;
 }
 
 void LayerShape::validate() const {

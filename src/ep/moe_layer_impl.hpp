@@ -45,7 +45,7 @@ struct MoeLayer::Impl {
   Gate gate_;
   ExpertStage experts_;
   LayerPlacement placement_;
-  std::optional<ReplicaChooser> chooser_;  // none: tensor-sharded
+  std::optional<ReplicaChooser> chooser_;  // none: moe-TP
   TokenTargets targets_;
   TokenExchange exchange_;
   int num_slots_ = 0;

@@ -11,7 +11,7 @@ namespace metro::ep {
 /// Which rows each GPU serves: every row once per GPU, however many of its experts are there.
 class TokenTargets {
  public:
-  /// `slot_to_gpu` of the placement; empty: tensor-sharded, every GPU serves each row that has an
+  /// `slot_to_gpu` of the placement; empty: moe-TP, every GPU serves each row that has an
   /// expert.
   TokenTargets(std::vector<std::int32_t> slot_to_gpu, int num_gpus)
       : slot_to_gpu_(std::move(slot_to_gpu)), rows_(static_cast<std::size_t>(num_gpus)) {}

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 
+#include "core/vocabulary.hpp"
 #include "io/file_bytes.hpp"
 #include "io/json_reader.hpp"
 #include "metro/placement.hpp"
@@ -37,7 +38,7 @@ LayerTiming read_row(const JsonRef& row) {
   if (!(timing.replication >= 1 && timing.replication <= kMaxReplicas)) {
     replication.reject("at least 1");
   }
-  timing.policy = row.at("policy").text();
+  timing.policy = row_policy(row.at("policy").text());
   timing.dispatch = row.at("dispatch").text();
   timing.emulated = row.at("evidence").text() == "emulated";
   const JsonRef layer = row.at("layer_us");

@@ -37,8 +37,7 @@ std::vector<LayerChange> changes(const std::vector<PredictedLayer>& rows, std::s
              (!same_replication || other.row->replication == of.row->replication);
     });
     if (against == rows.end() || against->row == of.row) continue;
-    if (same_replication && (of.row->policy == kNoReplication || of.row->policy == kTensorSharded))
-      continue;
+    if (same_replication && (of.row->policy == kEplbOff || of.row->policy == kMoeTp)) continue;
     found.push_back({of.row, against->row, 100 * (of.row->layer_us / against->row->layer_us - 1),
                      100 * (of.layer_us / against->layer_us - 1)});
   }
@@ -54,7 +53,7 @@ LayerComparison compare_layers(const LayerPrediction& prediction) {
   for (const PredictedLayer& predicted : prediction.rows) {
     const LayerTiming& row = *predicted.row;
     const std::string dtype(data_type_name(row.dtype));
-    const bool sharded = row.policy == kTensorSharded;
+    const bool sharded = row.policy == kMoeTp;
     auto group = std::ranges::find_if(result.by, [&](const LayerErrors& of) {
       return of.model == row.model && of.dtype == dtype && of.sharded == sharded;
     });
@@ -76,7 +75,7 @@ LayerComparison compare_layers(const LayerPrediction& prediction) {
   }
   result.experts = cost::summarise_errors(whole.experts);
   result.layer = cost::summarise_errors(whole.layer);
-  result.vs_none = changes(prediction.rows, kNoReplication, false);
+  result.vs_none = changes(prediction.rows, kEplbOff, false);
   result.vs_even = changes(prediction.rows, kEvenPolicy, true);
   return result;
 }

@@ -33,7 +33,7 @@ struct LayerComparison {
   std::vector<LayerErrors> by;  ///< in the order of first appearance
   cost::ErrorSummary experts;   ///< rows of whole experts
   cost::ErrorSummary layer;
-  std::vector<LayerChange> vs_none;  ///< every row but `none`, against no replication
+  std::vector<LayerChange> vs_none;  ///< every other row, against EPLB off
   std::vector<LayerChange> vs_even;  ///< every policy, against `even` at its replication
 };
 

@@ -66,11 +66,11 @@ std::vector<BenchCase> bench_cases(const BenchModel& model, int gpus,
                                    const LayerBenchOptions& options) {
   std::vector<BenchCase> cases;
   if (options.sharding == ep::ExpertSharding::kExpertParallel) {
-    cases.push_back({.label = std::string(kNoReplication),
+    cases.push_back({.label = std::string(kEplbOff),
                      .policy = std::string(kHomePolicy),
                      .placement = placed(model, gpus, 1.0, options)});
   }
-  cases.push_back({.label = std::string(kTensorSharded),
+  cases.push_back({.label = std::string(kMoeTp),
                    .policy = std::string(kHomePolicy),
                    .sharding = ep::ExpertSharding::kTensorSharded,
                    .placement = {}});

@@ -30,7 +30,7 @@ struct BenchCase {
   LayerPlacement placement;  ///< empty for moe-TP
 };
 
-/// Rows for one number of GPUs: no replication and moe-TP, then every policy by replication. Cases
+/// Rows for one number of GPUs: EPLB off and moe-TP, then every policy by replication. Cases
 /// of one placement follow each other.
 std::vector<BenchCase> bench_cases(const BenchModel& model, int gpus,
                                    const LayerBenchOptions& options);

@@ -102,7 +102,7 @@ class OtherStages {
     Deployment deployment;
     deployment.gpus = row.gpus;
     deployment.gpus_per_domain = row.gpus;
-    deployment.tensor_sharded_experts = row.policy == kTensorSharded;
+    deployment.tensor_sharded_experts = row.policy == kMoeTp;
     deployment.dispatch = row.dispatch == ep::to_string(ep::Dispatch::kAllToAll)
                               ? metro::Dispatch::kAllToAll
                               : metro::Dispatch::kAllGather;
@@ -136,8 +136,7 @@ class Predictor {
     if (config == nullptr) return fmt::format("model '{}' is not a known one", row.model);
     const LayerBenchOptions options = options_of(timings_, row);
     const BenchModel model{*config, ep::layer_shape(*config), routing(*config, options)};
-    if (row.policy != kNoReplication && row.policy != kTensorSharded &&
-        find_policy(row.policy) == nullptr) {
+    if (row.policy != kEplbOff && row.policy != kMoeTp && find_policy(row.policy) == nullptr) {
       return fmt::format("policy '{}' is not a known one", row.policy);
     }
     const std::vector<BenchCase> cases = bench_cases(model, row.gpus, options);

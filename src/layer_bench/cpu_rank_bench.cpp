@@ -13,7 +13,7 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-/// One rank's two layers, expert-parallel and tensor-sharded, that all cases take turns on.
+/// One rank's two layers, of whole experts and of moe-TP, that all cases take turns on.
 class RankBench {
  public:
   RankBench(const CpuBenchPoint& point, ep::Transport& transport)

@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/vocabulary.hpp"
 #include "metro/ep/layer_config.hpp"
 #include "metro/ep/stages.hpp"
 #include "metro/model.hpp"
@@ -25,15 +26,11 @@ namespace metro::layer_bench {
 /// A figure that was not measured; null in JSON.
 inline constexpr double kNotMeasured = std::numeric_limits<double>::quiet_NaN();
 
-/// Rows that are no routing policy, beside those that are.
-inline constexpr std::string_view kNoReplication = "none";    ///< the same algorithm at P = E
-inline constexpr std::string_view kTensorSharded = "moe-tp";  ///< ExpertSharding::kTensorSharded
-
 /// The policies of the table that a bench shows when it is not told which.
 std::vector<std::string> headline_policies();
 
 /// What `metro bench layer` times: every combination of the lists, and for each of them every
-/// policy, no replication and moe-TP on the same batches.
+/// policy, EPLB off and moe-TP on the same batches.
 struct LayerBenchOptions {
   std::vector<ModelConfig> models;
   std::vector<int> gpus{8};  ///< ranks; virtual ones where the transport has only one
@@ -44,7 +41,7 @@ struct LayerBenchOptions {
   ep::Dispatch dispatch = ep::Dispatch::kAllGather;
   ep::Combine combine = ep::Combine::kReduceScatter;
   ep::ExpertSharding sharding =
-      ep::ExpertSharding::kExpertParallel;  ///< tensor-sharded: moe-TP alone
+      ep::ExpertSharding::kExpertParallel;  ///< kTensorSharded: moe-TP alone
   std::vector<DataType> dtypes;             ///< of the experts; empty: as the model has them
   std::vector<std::string> kernels;         ///< expert kernels; empty: the best one
 
@@ -68,9 +65,9 @@ struct LayerBenchRow {
   int tokens_per_gpu = 0;
   double replication = 1;
   int replicas = 0;    ///< slots over all GPUs; 0 for moe-TP
-  std::string policy;  ///< a policy, kNoReplication or kTensorSharded
+  std::string policy;  ///< a policy, kEplbOff (the same algorithm at P = E) or kMoeTp
   std::string dispatch;
-  std::string sharding;  ///< "expert-parallel" or "tensor-sharded"
+  std::string sharding;  ///< kWholeExperts or kMoeTp
   std::string dtype;
   std::string kernel;    ///< that ran the experts
   std::string evidence;  ///< "measured", or "emulated" where ranks took turns on one device

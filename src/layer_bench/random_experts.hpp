@@ -65,7 +65,7 @@ class WeightPool final : public ep::WeightSource {
   WeightPool(const ep::LayerShape& shape, ep::Shard shard, int num_slots, double max_bytes,
              std::uint64_t seed, int num_threads);
   const ep::ExpertWeights& weights(int slot, int expert) override;
-  /// Where slot 0 starts: tensor-sharded ranks have the same slots, but not the same memory.
+  /// Where slot 0 starts: moe-TP ranks have the same slots, but not the same memory.
   void set_offset(int offset) noexcept { offset_ = static_cast<std::size_t>(offset); }
 
  private:

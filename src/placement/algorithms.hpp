@@ -17,7 +17,7 @@ void check_request(std::span<const double> load, const PlacementRequest& request
 LayerPlacement place_eplb(std::span<const double> load, const PlacementRequest& request);
 
 /// Every expert has a home, at most ceil(E/G) per GPU; the other slots hold further copies of hot
-/// experts, on other GPUs. A layer can then always be served as if there were no replicas.
+/// experts, on other GPUs. A layer can then always be served as with EPLB off.
 /// Groups and nodes are ignored.
 LayerPlacement place_homed(std::span<const double> load, const PlacementRequest& request);
 

@@ -78,7 +78,7 @@ class LayerReplay {
   int layer_;
   std::uint64_t seed_;
   std::vector<Lane> lanes_;                 // [points]
-  std::vector<Lane> baselines_;             // no replication, by (algorithm, GPUs)
+  std::vector<Lane> baselines_;             // EPLB off, by (algorithm, GPUs)
   std::vector<std::size_t> baseline_of_;    // [points]
   std::map<int, std::vector<Cell>> cells_;  // by batch size
   GridTotals empty_;

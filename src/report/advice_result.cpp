@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "advise/reasons.hpp"
+#include "core/vocabulary.hpp"
 #include "report/simulate_result.hpp"
 #include "report/table.hpp"
 
@@ -28,8 +29,8 @@ double experts_share(const SimulationResult& result) {
   return 0;
 }
 
-const char* experts_name(const AdviceCandidate& candidate) {
-  return candidate.tensor_sharded ? "tensor-sharded" : "ep";
+std::string_view experts_name(const AdviceCandidate& candidate) {
+  return candidate.tensor_sharded ? kMoeTp : kWholeExperts;
 }
 
 /// What to do, without the reasons.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <fmt/format.h>
 
+#include "core/vocabulary.hpp"
 #include "report/html.hpp"
 #include "report/html_table.hpp"
 #include "report/plot.hpp"
@@ -27,7 +28,7 @@ std::string verdict(const Json& advice) {
     text =
         fmt::format("Replicate {}x, placement {}, policy {}.", value_text(advice.at("replication")),
                     value_text(advice.at("algorithm")), value_text(advice.at("policy")));
-  } else if (advice.value("experts", "") == "tensor-sharded") {
+  } else if (is_moe_tp(advice.value("experts", ""))) {
     text = "Do not replicate; shard every expert over all GPUs (moe-TP).";
   }
   return fmt::format("<p class=\"verdict\">{}</p>\n", escape_html(text));

@@ -105,10 +105,11 @@ std::string compare_table(const CompareSpec& spec,
                           const std::vector<TraceComparison>& comparisons) {
   std::string text = fmt::format(
       "Max activated experts per GPU, mean over layers and {} batches (seed {}); simulated.\n"
-      "none: no replication. sharded: every expert split over all GPUs (active experts / GPUs).\n",
+      "EPLB off: one replica of each expert. moe-TP: every expert split over all GPUs (active "
+      "experts / GPUs).\n",
       spec.batches, spec.seed);
-  std::vector<std::string> header = {"placement", "GPUs",    "replication",
-                                     "tokens",    "sharded", "none"};
+  std::vector<std::string> header = {"placement", "GPUs",   "replication",
+                                     "tokens",    "moe-TP", "EPLB off"};
   header.insert(header.end(), spec.policies.begin(), spec.policies.end());
   header.insert(header.end(), {"optimal/even", "optimal/none"});
   for (const TraceComparison& comparison : comparisons) {

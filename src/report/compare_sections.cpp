@@ -162,7 +162,7 @@ std::string_view kind_of(double value, double none) {
 
 std::string headline_table(const Comparison& comparison, const std::string& trace) {
   const std::vector<std::string> shown = headline_policies(comparison);
-  std::vector<std::string> header = {"Placement", "Tokens", "no replicas"};
+  std::vector<std::string> header = {"Placement", "Tokens", "EPLB off"};
   header.insert(header.end(), shown.begin(), shown.end());
   header.insert(header.end(), {"optimal / even", "optimal / none", "moe-TP"});
   HtmlTable table(std::move(header));
@@ -221,7 +221,7 @@ std::string provenance(const Comparison& comparison) {
   return html + fmt::format("<h3>Made again by</h3><pre>{}</pre>\n", escape_html(command));
 }
 
-constexpr std::string_view kMap = R"html(<p>Max activated experts over <em>no replication</em> (each
+constexpr std::string_view kMap = R"html(<p>Max activated experts over <em>EPLB off</em> (each
 expert on one GPU, nothing to route):
 <span class="key better">below 1: fewer</span> <span class="key equal">1: the same</span>
 <span class="key worse">above 1: replicas made it worse</span></p>
@@ -242,7 +242,7 @@ constexpr std::string_view kMethod = R"html(<h3>How this was counted</h3>
 second: sequences in random order, one random token each, round after round. Every policy gets the
 same batches.</li>
 <li>Figures are means over layers and batches; ratios are ratios of means.</li>
-<li><b>No replication</b>: the same placement algorithm with one slot per expert. <b>moe-TP</b>: each
+<li><b>EPLB off</b>: the same placement algorithm with one slot per expert. <b>moe-TP</b>: each
 GPU holds 1/G of every expert, so it reads active experts / G experts' worth, a bound that no choice
 of replicas can beat.</li>
 <li>Replicas take memory from the KV cache, and time is not counted here: router cost, communication
@@ -257,7 +257,7 @@ std::vector<Section> compare_sections(const Json& result) {
   if (comparison.rows.empty()) return {{"Rows", "<p>None.</p>\n"}};
   std::string headline =
       "<p>Max activated experts per GPU; <span class=\"key better\">below</span> or <span "
-      "class=\"key worse\">above</span> no replication.</p>\n";
+      "class=\"key worse\">above</span> EPLB off.</p>\n";
   for (const Json& trace : result.at("traces")) {
     const auto path = trace.at("path").get<std::string>();
     headline += fmt::format("<h3>{}</h3>\n<p class=\"note\">{}</p>\n", escape_html(label(path)),

@@ -113,7 +113,7 @@ function drawComparison(root) {
       return `on ${algorithm} ${more === 0 ? "never" : `at ${more} of ${points} points`}`;
     });
     part("map-verdict").textContent =
-        `${state.policy} is above no replication ${verdicts.join(", ")}.`;
+        `${state.policy} is above EPLB off ${verdicts.join(", ")}.`;
   }
 
   let chart = null;
@@ -123,7 +123,7 @@ function drawComparison(root) {
     const at = new Map(of.map(row => [`${row.policy} ${row.replication}`, row]));
     const policies = unique(data.policies);
     const reference = of[0];
-    const labels = ["no replicas", ...policies, "moe-TP"];
+    const labels = ["EPLB off", ...policies, "moe-TP"];
     const series = replications.map(replication => [
       reference.none, ...policies.map(policy => at.get(`${policy} ${replication}`).max),
       reference.sharded]);

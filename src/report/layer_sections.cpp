@@ -67,7 +67,7 @@ Plot stage_plot(const Group& group) {
 
 std::vector<Section> layer_sections(const Json& result) {
   std::string body = fmt::format(
-      "<p class=\"note\">{}, placement {}. none: no replication; moe-tp: every expert "
+      "<p class=\"note\">{}, placement {}. EPLB off: no replicas; moe-TP: every expert "
       "split over all ranks.</p>\n<div class=\"plots\">\n",
       escape_html(value_text(result.at("device"))),
       escape_html(value_text(result.at("algorithm"))));

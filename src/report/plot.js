@@ -4,7 +4,7 @@
   // One colour for one name, on every plot of a page.
   const known = {
     "METRO": 1, "metro-paper": 1, "EPLB, even split": 2, "even": 2, "homed + optimal": 3, "optimal": 4,
-    "moe-TP": 5, "home": 6, "EPLB off": 8, "no replication": 8,
+    "moe-TP": 5, "home": 6, "EPLB off": 8,
   };
   const style = () => getComputedStyle(document.documentElement);
   const colour = name => style().getPropertyValue(name).trim();

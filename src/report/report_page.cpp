@@ -39,7 +39,7 @@ constexpr std::array kBuilders = {
     Builder{"sweep", serving_sections, "Serving, every way",
             "Every combination of the options, and which of them no other beats."},
     Builder{"bench layer", layer_sections, "One MoE layer, timed",
-            "An expert-parallel layer under every policy, beside no replication and moe-TP."},
+            "An expert-parallel layer under every policy, beside EPLB off and moe-TP."},
     Builder{"advise", advice_sections, "Should you replicate experts?",
             "The candidates, the choice, and why."},
     Builder{"validate", plain_sections, "How far off is the cost model?",

@@ -6,6 +6,7 @@
 #include <array>
 #include <string_view>
 
+#include "core/vocabulary.hpp"
 #include "report/html.hpp"
 #include "report/html_table.hpp"
 #include "report/plot.hpp"
@@ -59,11 +60,11 @@ Plot pareto_plot(const std::vector<const Json*>& rows) {
   PlotSeries frontier{"frontier", {}, {}};
   std::vector<const Json*> best;
   for (const Json* row : rows) {
-    const bool sharded = row->at("experts") == "tensor-sharded";
+    const bool sharded = is_moe_tp(row->at("experts").get<std::string>());
     const std::string name = sharded ? "moe-TP"
                              : row->at("replication").get<double>() > 1
                                  ? row->at("policy").get<std::string>()
-                                 : "no replication";
+                                 : "EPLB off";
     auto series = std::ranges::find(plot.series, name, &PlotSeries::name);
     if (series == plot.series.end()) {
       plot.series.push_back({name, {}, {}});

@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include "core/vocabulary.hpp"
 #include "report/table.hpp"
 #include "sim/routing_pool.hpp"
 
@@ -49,7 +50,7 @@ void append_configuration(Json& result, const SimulationConfig& config) {
   result["algorithm"] = config.algorithm;
   result["policy"] = config.policy;
   result["prefill_policy"] = config.prefill_policy;
-  result["experts"] = deployment.tensor_sharded_experts ? "tensor-sharded" : "ep";
+  result["experts"] = deployment.tensor_sharded_experts ? kMoeTp : kWholeExperts;
   result["dispatch"] = deployment.dispatch == Dispatch::kAllToAll ? "all-to-all" : "all-gather";
   result["routing"] = routing_name(config);
   result["draft_tokens"] = config.draft_tokens;
@@ -112,10 +113,9 @@ std::string simulation_table(const SimulationConfig& config, const SimulationRes
       "Simulated ({} fidelity, routing {}, seed {}): {:.1f} s of serving in {:.2f} s.\n\n",
       config.model.name, data_type_name(deployment.expert_weights), deployment.gpus,
       config.gpu.name, deployment.tp, expert_gpus(config),
-      deployment.tensor_sharded_experts ? "experts tensor-sharded" : "whole experts",
-      config.replication, config.algorithm, config.policy, config.prefill_policy,
-      fidelity_name(config.fidelity), routing_name(config), config.seed, simulated.simulated_s,
-      wall_s);
+      deployment.tensor_sharded_experts ? "moe-TP" : "whole experts", config.replication,
+      config.algorithm, config.policy, config.prefill_policy, fidelity_name(config.fidelity),
+      routing_name(config), config.seed, simulated.simulated_s, wall_s);
 
   Table times({"ms", "mean", "p50", "p90", "p99"}, 1);
   add_times(times, "TTFT", simulated.ttft_ms);

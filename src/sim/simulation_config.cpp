@@ -27,7 +27,7 @@ void SimulationConfig::validate() const {
   deployment.validate(model);
   need(replication >= 1, "replication", replication, "at least 1");
   need(!deployment.tensor_sharded_experts || replication == 1, "replication", replication,
-       "1 where experts are tensor-sharded: every GPU has its part of each");
+       "1 with moe-TP: every GPU has its part of each expert");
   need_name(find_placement_algorithm(algorithm) != nullptr, "placement algorithm", algorithm);
   require_policy(policy);
   require_policy(prefill_policy);

@@ -52,8 +52,8 @@ void expect_rows(const json& result, int gpus, const std::string& evidence) {
     EXPECT_EQ(row["activated_per_rank"].size(), static_cast<std::size_t>(gpus));
   }
   // Every table has no replication and moe-TP beside the policies.
-  const std::map<std::string, int> expected = {{"none", 2},   {"moe-tp", 2}, {"even", 2},
-                                               {"hash", 2},   {"home", 2},   {"metro-paper", 2},
+  const std::map<std::string, int> expected = {{"EPLB off", 2}, {"moe-TP", 2}, {"even", 2},
+                                               {"hash", 2},     {"home", 2},   {"metro-paper", 2},
                                                {"optimal", 2}};
   EXPECT_EQ(rows, expected);
 }
@@ -92,11 +92,11 @@ TEST(BenchLayer, ThreadsAreRanks) {
 }
 
 TEST(BenchLayer, PeopleGetATable) {
-  auto arguments = tiny({"--experts", "tensor-sharded"});
+  auto arguments = tiny({"--experts", "moe-TP"});
   std::erase(arguments, "--json");
   const Outcome outcome = run_metro(arguments);
   ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
-  EXPECT_NE(outcome.out.find("moe-tp"), std::string::npos);
+  EXPECT_NE(outcome.out.find("moe-TP"), std::string::npos);
   EXPECT_EQ(outcome.out.find("optimal"), std::string::npos);
 }
 

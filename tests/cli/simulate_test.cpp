@@ -83,7 +83,7 @@ TEST(CliSimulate, EveryOptionHasAnEffectOrIsTold) {
                                      {"--ep", "1"},
                                      {"--dtype", "bf16"},
                                      {"--kv-dtype", "fp8"},
-                                     {"--experts", "tensor-sharded"},
+                                     {"--experts", "moe-TP"},
                                      {"--dispatch", "all-to-all"},
                                      {"--gpus-per-domain", "1"},
                                      {"--draft-tokens", "2"},
@@ -99,6 +99,16 @@ TEST(CliSimulate, EveryOptionHasAnEffectOrIsTold) {
     EXPECT_NE(changed["tpot_ms"], plain["tpot_ms"]) << change[0];
     EXPECT_EQ(changed["requests"]["completed"], 20) << change[0];
   }
+}
+
+// Command lines and results of before say "tensor-sharded".
+TEST(CliSimulate, TakesTheOldSpellingOfMoeTp) {
+  const json now = run_json(with(kSimulate, {"--experts", "moe-TP"}));
+  EXPECT_EQ(now["experts"], "moe-TP");
+  EXPECT_EQ(run_json(kSimulate)["experts"], "ep");
+  const json before = run_json(with(kSimulate, {"--experts", "tensor-sharded"}));
+  EXPECT_EQ(before["experts"], "moe-TP");
+  EXPECT_EQ(before["tpot_ms"], now["tpot_ms"]);
 }
 
 TEST(CliSimulate, WritesATimeline) {

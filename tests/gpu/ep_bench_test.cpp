@@ -50,7 +50,7 @@ class EpBench : public test::DeviceTest {
     std::map<std::string, double> most;  // of the group that the row is in
     for (const LayerBenchRow& row : result->rows) {
       const std::string what = row.policy + ", " + row.dtype;
-      if (row.policy == kNoReplication) most.clear();
+      if (row.policy == kEplbOff) most.clear();
       most[row.policy] = row.max_activated;
       EXPECT_EQ(row.evidence, evidence) << what;
       EXPECT_GT(row.layer_us, 0) << what;
@@ -61,7 +61,7 @@ class EpBench : public test::DeviceTest {
       EXPECT_LE(*std::ranges::max_element(row.activated_per_rank), row.max_activated + 1e-9);
       if (row.policy != "optimal") continue;
       for (const auto& [policy, activated] : most) {
-        if (policy == kTensorSharded) continue;
+        if (policy == kMoeTp) continue;
         EXPECT_LE(row.max_activated, activated) << policy;
       }
     }

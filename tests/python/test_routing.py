@@ -69,8 +69,9 @@ def test_plain_readings(instance):
         hashed[row, k] = slots[(row * 2654435769 % 2**32) % len(slots)]
     assert (metro_moe.Router(layer, "even").route(topk_ids) == even).all()
     assert (metro_moe.Router(layer, "hash").route(topk_ids) == hashed).all()
-    first = [replicas_of(layer, e)[0] for e in range(layer.num_experts)]
-    at_home = np.where(topk_ids == -1, -1, np.array(first if home is None else home)[topk_ids])
+    if home is None:
+        home = metro_moe.exact_homes(layer.replica_to_expert, layer.num_experts, layer.replica_to_gpu)
+    at_home = np.where(topk_ids == -1, -1, home[topk_ids])
     assert (metro_moe.Router(layer, "home").route(topk_ids) == at_home).all()
 
 

@@ -32,7 +32,7 @@ enum class ExpertSharding : std::uint8_t {
 std::string_view to_string(Dispatch dispatch) noexcept;
 /// "reduce-scatter" or "all-to-all".
 std::string_view to_string(Combine combine) noexcept;
-/// "expert-parallel" or "tensor-sharded".
+/// "ep" or "moe-TP".
 std::string_view to_string(ExpertSharding sharding) noexcept;
 
 /// What one MoE layer computes: shapes, gate, and the number format of the experts' weights.

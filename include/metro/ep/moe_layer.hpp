@@ -82,7 +82,7 @@ class MoeLayer {
   LayerRun forward(const TokenBatch& batch, std::span<float> out);
 
   /// Replicas of the rows that this rank routed in the last step, [rows][topk]; expert ids when
-  /// tensor-sharded.
+  /// moe-TP.
   [[nodiscard]] std::span<const std::int32_t> replica_ids() const noexcept;
 
  private:

@@ -35,7 +35,7 @@ LayerCapacity completed(LayerCapacity capacity, const LayerShape& shape,
   }
   if (options.sharding == ExpertSharding::kTensorSharded) {
     if (options.dispatch != Dispatch::kAllGather) {
-      usage("tensor-sharded experts need every token on every GPU: all-gather dispatch");
+      usage("moe-TP needs every token on every GPU: all-gather dispatch");
     }
     return {capacity.max_tokens, shape.num_experts, 0};
   }

@@ -67,7 +67,7 @@ void CudaLayer::Impl::choose(const LayerStep& step, cudaStream_t stream) {
 }
 
 void CudaLayer::Impl::route(const LayerStep& step, cudaStream_t stream) {
-  if (!router_) return;  // tensor-sharded
+  if (!router_) return;  // moe-TP
   metro::cuda::RouteExtras extras;
   if (!all_gather_) extras.num_valid_tokens = step.num_tokens;
   if (exchange_) extras.exchange = &*exchange_;

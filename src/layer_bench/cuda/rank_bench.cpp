@@ -53,7 +53,7 @@ struct RankInputs {
   metro::cuda::DeviceArray<std::int32_t> count;
 };
 
-/// Tensor-sharded experts need every token on every GPU, whatever the other rows do.
+/// moe-TP needs every token on every GPU, whatever the other rows do.
 ep::Dispatch dispatch_of(const BenchCase& of, const LayerBenchOptions& options) {
   return of.sharding == ep::ExpertSharding::kTensorSharded ? ep::Dispatch::kAllGather
                                                            : options.dispatch;
