@@ -201,7 +201,7 @@ TEST_F(CliHostile, NamesWithoutEndAreCutInTheMiddle) {
            {{"place", "--loads", loads_, "--gpus", name, "--replicas", "4"}, 2},
            {{name}, 2},
            {{"place", "--loads", loads_, "--gpus", "2", "--replicas", "4", "--algorithm", name}, 2},
-           {with(with({"simulate"}, kServing), {"--engine", name}), 2}}) {
+           {{"trace", "generate", "--profile", name, "-o", "t.npy"}, 2}}) {
     const std::string error = error_of(line, code);
     EXPECT_LT(error.size(), 4200U) << error.size();
     EXPECT_NE(error.find("beginxxx"), std::string::npos) << error;
