@@ -1,14 +1,20 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# The plugin's tests against vLLM 0.25.1's own modules, on the CPU: tools/test_vllm.sh [FOLDER] [pytest arguments]
-# Makes a Python 3.12 environment in FOLDER (default build/vllm; 6 GB, nearly all of it torch) and keeps it.
+# The plugin's tests against vLLM's own modules, on the CPU: tools/test_vllm.sh [FOLDER] [pytest arguments]
+# VLLM="0.25.1 0.33.0" chooses versions. Makes a Python 3.12 environment in FOLDER (default build/vllm; 7 GB, most of it
+# torch) and keeps it; vLLM goes in without its dependencies, 0.33.0 with the torch of 0.25.1.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-folder=${1:-build/vllm}
+folder=$(realpath -m "${1:-build/vllm}")
 shift $(($# > 0))
 python=$folder/bin/python
 [ -x "$python" ] || python3.12 -m venv "$folder"
 "$python" -m pip install -q -r tests/python/vllm/requirements.txt
-"$python" -m pip show -q vllm 2>/dev/null || "$python" -m pip install -q --no-deps vllm==0.25.1
+"$python" -m pip install -q --no-deps xgrammar==0.2.8 compressed-tensors==0.17.0
 "$python" -m pip install -q -C build-dir=build/python/wheel -C cmake.define.METRO_CUDA=OFF .
-VLLM_NO_USAGE_STATS=1 HF_HUB_OFFLINE=1 "$python" -m pytest tests/python/vllm "$@"
+for version in ${VLLM:-0.25.1 0.33.0}; do
+  site=$folder/vllm-$version
+  [ -d "$site/vllm" ] || "$python" -m pip install -q --no-deps --no-compile --target "$site" "vllm==$version"
+  echo "vLLM $version"
+  PYTHONPATH=$site VLLM_NO_USAGE_STATS=1 HF_HUB_OFFLINE=1 "$python" -m pytest tests/python/vllm "$@"
+done

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 r"""Pack a real vLLM for a GPU machine that has torch but no package index.
 
-    python pack.py --list | xargs pip download --no-deps --only-binary=:all: --python-version 3.12 \
-        --platform manylinux_2_28_x86_64 --platform manylinux_2_17_x86_64 -d wheels
+    python pack.py --list 0.33.0 | xargs pip download --no-deps --only-binary=:all: -d wheels
     python pack.py --vllm wheels/vllm-*.whl --wheels wheels --out .carry/vllm
 
 Drops what a bf16 run on one architecture never loads, keeps one architecture's code in the
@@ -22,28 +21,40 @@ import tarfile
 import tempfile
 import zipfile
 
-# What importing vllm.LLM and the OpenAI server needs beside torch, triton and transformers with theirs.
-WHEELS = (
-    "vllm==0.25.1", "compressed-tensors==0.17.0", "xgrammar==0.2.1", "apache-tvm-ffi==0.1.9", "outlines_core==0.2.14",
-    "llguidance>=1.7,<1.8", "pydantic==2.13.4", "pydantic-core==2.46.4", "annotated-types", "typing-inspection",
-    "fastapi==0.136.3", "starlette==1.4.1", "uvicorn", "uvloop", "watchfiles", "prometheus-fastapi-instrumentator",
-    "prometheus-client", "model-hosting-container-standards", "jmespath", "supervisor", "python-multipart",
-    "openai==2.46.0", "jiter", "distro", "sniffio", "openai-harmony==0.0.8", "msgspec", "pyzmq", "cbor2", "cachetools",
-    "pybase64", "partial-json-parser", "loguru", "setproctitle", "blake3", "ijson", "py-cpuinfo", "cloudpickle", "einops",
+# What vllm.LLM and the OpenAI server import beside torch, triton, numba and transformers with theirs.
+COMMON = (
+    "compressed-tensors==0.17.0", "xgrammar==0.2.8", "outlines_core==0.2.14", "llguidance>=1.7,<1.8",
+    "pydantic==2.13.4", "pydantic-core==2.46.4", "annotated-types", "typing-inspection", "fastapi==0.136.3",
+    "starlette==1.4.1", "uvicorn", "watchfiles", "prometheus-fastapi-instrumentator",
+    "model-hosting-container-standards", "jmespath", "supervisor", "python-multipart", "openai==2.46.0", "jiter", "distro",
+    "sniffio", "msgspec", "pyzmq", "cbor2", "cachetools", "pybase64", "partial-json-parser", "loguru", "setproctitle",
+    "blake3", "ijson", "depyf==0.20.0", "astor", "dill", "lark==1.2.2", "interegular", "diskcache", "python-json-logger",
 )  # fmt: skip
+WHEELS = {
+    "0.25.1": ("vllm==0.25.1", "apache-tvm-ffi==0.1.9", "openai-harmony==0.0.8", *COMMON),
+    # Its metadata asks for torch 2.14, and it runs on 2.11.
+    "0.33.0": (
+        "vllm==0.33.0", "apache-tvm-ffi==0.1.11", "oss-harmony", "orjson", "pydantic-extra-types", "docstring-parser",
+        "anthropic==0.71.0", *COMMON,
+    ),
+}  # fmt: skip
 
 # Not imported on the bf16 path of the triton and FlashAttention 3 backends.
 DROP = (
     "vllm/vllm-rs",
     "vllm/vllm_flash_attn/_vllm_fa2_C*",
     "vllm/_flashmla*",
+    "vllm/_flashkda*",
+    "vllm/_deepselect*",
     "vllm/_qutlass*",
     "vllm/_rust_tool_parser*",
     "vllm/third_party/deep_gemm/*",
     "vllm/third_party/fmha_sm100/*",
     "vllm/third_party/triton_kernels/*",
     "vllm/vllm_flash_attn/cute/*",
+    "vllm/entrypoints/serve/instrumentator/static/*",
     "*.dist-info/sboms/*",
+    "*/include/*.h*",
     "*.a",
     "*.pyx",
     "tvm_ffi/include/*",
@@ -116,8 +127,8 @@ def unpack_wheel(wheel, site):
 
 
 def write_archive(job):
-    out, site, members = job
-    with lzma.open(out, "wb", preset=9) as stream:
+    out, site, members, preset = job
+    with lzma.open(out, "wb", preset=preset) as stream:
         with tarfile.open(fileobj=stream, mode="w|") as tar:
             for member in members:
                 tar.add(site / member, arcname=member, recursive=False)
@@ -126,14 +137,15 @@ def write_archive(job):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--list", action="store_true", help="print what to download")
+    parser.add_argument("--list", choices=WHEELS, metavar="VERSION", help=f"print what to download for vLLM {' or '.join(WHEELS)}")
     parser.add_argument("--vllm", type=pathlib.Path, help="the vLLM wheel")
     parser.add_argument("--wheels", type=pathlib.Path, help="folder of the other wheels")
     parser.add_argument("--out", type=pathlib.Path)
     parser.add_argument("--arch", type=int, default=90, help="compute capability times ten (90: Hopper)")
+    parser.add_argument("--preset", type=int, default=9, help="of xz; 6 takes half the time")
     args = parser.parse_args()
     if args.list:
-        print("\n".join(WHEELS))
+        print("\n".join(WHEELS[args.list]))
         return
     if not (args.vllm and args.wheels and args.out):
         parser.error("--vllm, --wheels and --out are needed")
@@ -154,8 +166,8 @@ def main():
         rest = sorted(p.relative_to(site) for p in site.rglob("*") if p.is_file())
         rest = [p for p in rest if p not in libraries]
         # One archive per large library, so that they unpack side by side.
-        jobs = [(args.out / f"{p.name.split('.')[0]}.tar.xz", site, [p]) for p in libraries]
-        jobs.append((args.out / "rest.tar.xz", site, rest))
+        jobs = [(args.out / f"{p.name.split('.')[0]}.tar.xz", site, [p], args.preset) for p in libraries]
+        jobs.append((args.out / "rest.tar.xz", site, rest, args.preset))
         with multiprocessing.Pool(2) as pool:
             files = pool.map(write_archive, jobs, chunksize=1)
     sums = [f"{hashlib.sha256(f.read_bytes()).hexdigest()}  {f.name}" for f in files]

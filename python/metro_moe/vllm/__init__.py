@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """METRO in vLLM: a plugin that vLLM finds by itself, and nothing happens until it is asked for.
 
-    METRO_VLLM_DECODE=metro vllm serve ... --enable-expert-parallel --enable-eplb
+    METRO_VLLM_DECODE=home vllm serve ... --enable-expert-parallel --enable-eplb
 
 `replica_choice` is the rule alone, as an engine would take it in. docs/vllm.md has the settings.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 
-logger = logging.getLogger("metro_moe.vllm")
+logger = logging.getLogger("vllm.metro")
 
 _plugin = None
 
@@ -42,7 +42,7 @@ def status() -> dict:
     """What the plugin does in this process: bound modules, calls by policy, fallbacks, why it is off."""
     connector = None if _plugin is None else _plugin.connector
     if connector is None:
-        return {"bound": [], "calls": {}, "off": "not registered", "fallbacks": 0, "models": {}}
+        return {"bound": [], "calls": {}, "off": "not registered", "fallbacks": 0, "models": {}, "graphs": {}}
     return connector.status()
 
 

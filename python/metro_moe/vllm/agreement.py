@@ -28,6 +28,17 @@ def all_fine(fine: bool, group: Any) -> bool:
     return bool(flag.item())
 
 
+def all_equal(value: Any, group: Any) -> bool:
+    """Whether this integer tensor, on the host, is the same on every rank; all call this together."""
+    import torch
+
+    if group.world_size <= 1:
+        return True
+    both = torch.stack([value, -value - 1])  # the maximum of ~v is the complement of the minimum of v
+    torch.distributed.all_reduce(both, op=torch.distributed.ReduceOp.MAX, group=group.cpu_group)
+    return bool((both[0] == -both[1] - 1).all())
+
+
 def agree(mine: str, name: str, ranks: list[int], rank: int, seconds: float = 60, store: Any = None) -> str:
     """'' if every rank of the group said the same as this one, else why not; the same answer on all ranks.
 

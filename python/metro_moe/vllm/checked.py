@@ -31,8 +31,9 @@ def _kernel():
             folded = tl.where(real | (rows <= 0), row, row % tl.maximum(rows, 1))
             source = folded * topk + at % topk
         e = tl.load(ids + source, mask=inside, other=-1).to(tl.int32)
+        own = tl.load(ids + at, mask=inside, other=-1).to(tl.int32)
         replica = tl.load(chosen + source, mask=inside, other=-1).to(tl.int64)
-        known = inside & (e >= 0) & (e < num_experts)
+        known = inside & (e >= 0) & (e < num_experts) & (own >= 0)  # what vLLM masked stays masked
         replicas = tl.load(count + e, mask=known, other=0).to(tl.int32)
         entries = table + e.to(tl.int64) * stride
         held = tl.zeros([BLOCK], tl.int1)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`metro` by metro_moe.cuda.Router: exact, and the greedy's time is not paid. One router per model.
+"""`optimal` by metro_moe.cuda.Router. One router per model.
 
 The router keeps its own tables and follows vLLM's commits. What it answers is checked on the device against
 vLLM's tables (checked.py), so a commit that it did not follow costs its gain and no output.
@@ -8,16 +8,14 @@ vLLM's tables (checked.py), so a commit that it did not follow costs its gain an
 from __future__ import annotations
 
 import functools
-import logging
 from typing import Any
 
 import torch
 
 from metro_moe.vllm.checked import serve_checked
 from metro_moe.vllm.layers import all_layers, layer_of, num_layers
+from metro_moe.vllm.seams import logger
 from metro_moe.vllm.settings import Settings
-
-logger = logging.getLogger("metro_moe.vllm")
 
 
 def physical_to_logical(table, count, num_physical):
@@ -32,7 +30,7 @@ def physical_to_logical(table, count, num_physical):
     return result
 
 
-class Model:
+class ModelRouter:
     """The router of one model, and what a captured graph reads of it: addresses that stay."""
 
     def __init__(self, router: Any, layers: int, device: Any):
@@ -48,11 +46,11 @@ class CudaBackend:
             from metro_moe import cuda
 
             if not cuda.is_built():
-                raise RuntimeError("metro_moe was built without CUDA, METRO_VLLM_BACKEND must be triton")
+                raise RuntimeError("`optimal` needs metro_moe built with CUDA (docs/python.md), use METRO_VLLM_DECODE=home")
             router_class = cuda.Router
         self.router_class, self.max_tokens = router_class, settings.max_tokens
         self.all_agree = all_agree or (lambda fine: fine)
-        self.models: dict[tuple[int, int], Model] = {}  # by the model's table and top-k
+        self.routers: dict[tuple[int, int], ModelRouter] = {}  # by the model's table and top-k
 
     def follow_commits(self, module: Any, patch: Any) -> None:
         """Wraps what moves experts: captured graphs must see new maps from the next replay on."""
@@ -76,7 +74,7 @@ class CudaBackend:
 
         All ranks commit together, and a layer stays only where all of them could follow.
         """
-        for (address, _), model in self.models.items():
+        for (address, _), model in self.routers.items():
             if address != counts.data_ptr():
                 continue
             layers, why = range(len(model.live)) if layer is None else [layer], ""
@@ -94,26 +92,26 @@ class CudaBackend:
                 model.said = True
                 logger.warning("metro: vLLM's own mapping for layers %s: %s", list(layers), why or "another rank failed")
 
-    def model_for(self, topk_ids, load, table, count, num_gpus) -> Model:
+    def router_for(self, topk_ids, load, table, count, num_gpus) -> ModelRouter:
         layers = num_layers(count)
         counts = all_layers(count, layers)
         key = (counts.data_ptr(), topk_ids.shape[1])
-        if key not in self.models:
+        if key not in self.routers:
             if counts.is_cuda and torch.cuda.is_current_stream_capturing():
                 raise RuntimeError("the first batch of a model was captured")
             maps = physical_to_logical(all_layers(table, layers), counts, len(load)).numpy()
             router = self.router_class(
                 maps, num_gpus, policy="optimal", topk=topk_ids.shape[1], max_tokens=self.max_tokens
             )
-            self.models[key] = Model(router, layers, counts.device)
-        return self.models[key]
+            self.routers[key] = ModelRouter(router, layers, counts.device)
+        return self.routers[key]
 
     def map(self, topk_ids, load, table, count, record, num_real, num_gpus):
-        model, layer = self.model_for(topk_ids, load, table, count, num_gpus), layer_of(count)
+        model, layer = self.router_for(topk_ids, load, table, count, num_gpus), layer_of(count)
         ids = topk_ids.contiguous()
         chosen = model.router.route_tensor(layer, ids, num_valid=num_real)
         return serve_checked(ids, chosen, load, table, count, record, num_real, model.live[layer], model.faults[layer])
 
     def faults_at(self, address: int):
         """[layers, 2] on the device for the model whose tables lie there: ids not live, ids stale; or None."""
-        return next((model.faults for (known, _), model in self.models.items() if known == address), None)
+        return next((model.faults for (known, _), model in self.routers.items() if known == address), None)

@@ -49,8 +49,8 @@ def to_logical(physical_ids, physical_to_logical):
 class Gather:
     """Carries a layer from the mapping call to the `prepare` that gathers its batch."""
 
-    def __init__(self, turn_off: Callable[[str], None]):
-        self.turn_off = turn_off
+    def __init__(self, fail: Callable[[Exception], None]):
+        self.fail = fail
         self.pending: tuple[int, Callable[[Any], Any]] | None = None
 
     def bind(self, patches: seams.Patches) -> None:
@@ -69,7 +69,7 @@ class Gather:
                     *before, gathered, weights = result
                     return (*before, waiting[1](gathered), weights)
                 except Exception as error:
-                    self.turn_off(f"{type(error).__name__}: {error}")
+                    self.fail(error)
                     return result
 
             return prepare

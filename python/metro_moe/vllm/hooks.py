@@ -7,6 +7,7 @@ loggers. A hook that does not fit this vLLM is left out; what needs it then stay
 
 from __future__ import annotations
 
+import functools
 import importlib
 import sys
 from typing import Any
@@ -17,7 +18,7 @@ from metro_moe.vllm.seams import logger
 
 def install(plugin: Any, patches: seams.Patches) -> None:
     """`plugin` has configure(vllm_config), add_model(...), after_step(...) and loggers_for(vllm_config)."""
-    for put in (_eplb_state, _stat_loggers, _prometheus):
+    for put in (_eplb_state, _start, _stat_loggers, _prometheus):
         try:
             put(plugin, patches)
         except Exception as error:
@@ -28,19 +29,17 @@ _said: set[str] = set()
 
 
 def guarded(call: Any, *arguments: Any) -> Any:
-    """What we do beside vLLM's work never ends it, and is said once."""
+    """What we do beside vLLM's work does not end it, unless ranks differ, and is said once."""
     try:
         return call(*arguments)
+    except seams.RanksDiffer:
+        raise
     except Exception as error:
         text = f"{type(error).__name__}: {error}"
         if text not in _said:
             _said.add(text)
             logger.warning("metro: %s", text)
         return None
-
-
-def _current_config() -> Any:
-    return importlib.import_module("vllm.config").get_current_vllm_config_or_none()
 
 
 def _eplb_state(plugin: Any, patches: seams.Patches) -> None:
@@ -51,8 +50,12 @@ def _eplb_state(plugin: Any, patches: seams.Patches) -> None:
 
     def make_add_model(stock):
         def add_model(this, model, model_config, *rest, **more):
-            guarded(lambda: plugin.configure(_current_config()))
-            result = stock(this, model, model_config, *rest, **more)
+            guarded(lambda: plugin.configure(seams.current_config()))
+            plugin.start.is_adding = True
+            try:
+                result = stock(this, model, model_config, *rest, **more)
+            finally:
+                plugin.start.is_adding = False
             guarded(lambda: plugin.add_model(this, model_config))
             return result
 
@@ -81,6 +84,21 @@ def _eplb_state(plugin: Any, patches: seams.Patches) -> None:
     patches.wrap(owner, "add_model", make_add_model)
     patches.wrap(owner, "prepare_forward", make_prepare_forward)
     patches.wrap(owner, "step", make_step)
+
+
+def _start(plugin: Any, patches: seams.Patches) -> None:
+    """Asked first by the weight loader, so a worker's configuration is known by then."""
+    owner = importlib.import_module(seams.EPLB_STATE).EplbState
+    stock = getattr(owner, seams.EPLB_START)
+    seams.check_parameters(stock, ["num_routed_experts", "num_redundant_experts"])
+
+    @functools.wraps(stock)
+    def build(num_routed_experts, num_redundant_experts):
+        guarded(lambda: plugin.configure(seams.current_config()))
+        num_gpus = guarded(plugin.gpus_of_spread_start) or 0
+        return plugin.start.build(stock, num_routed_experts, num_redundant_experts, num_gpus)
+
+    patches.set(owner, seams.EPLB_START, staticmethod(build))
 
 
 def _in_server() -> bool:

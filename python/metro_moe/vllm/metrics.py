@@ -8,6 +8,7 @@ the model, reads the files when it is scraped or logs. Off unless METRO_VLLM_MET
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import os
 import pathlib
@@ -17,7 +18,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from metro_moe.vllm.counters import CALLS, NANOSECONDS, OURS, SAMPLES, STOCK, Reading
-from metro_moe.vllm.seams import logger
+from metro_moe.vllm.seams import LOGGERS, logger
 
 FOLDER = "METRO_VLLM_METRICS_FOLDER"
 
@@ -128,18 +129,13 @@ class Collector:
 
 
 class LogLine:
-    """One of vLLM's stat loggers: a line of METRO's beside each of vLLM's, over the time since the last."""
+    """A line of METRO's beside each of vLLM's, over the time since the last."""
 
     def __init__(self, folder: str):
         self.folder = folder
         self.before: dict[tuple[int, str], dict] = {}
 
-    def record(self, *arguments: Any, **more: Any) -> None:
-        pass
-
-    record_sleep_state = log_engine_initialized = record
-
-    def log(self) -> None:
+    def say(self) -> None:
         try:
             for worker in read(self.folder):
                 for name, model in worker["models"].items():
@@ -155,3 +151,23 @@ class LogLine:
                         )  # fmt: skip
         except Exception as error:
             logger.debug("metro: no log line: %s", error)
+
+
+def stat_logger(folder: str) -> Any:
+    """LogLine as one of vLLM's stat loggers: of its own class, so that what a later vLLM asks of them is there."""
+    base = importlib.import_module(LOGGERS).AggregateStatLoggerBase
+
+    class StatLogger(base):  # type: ignore[misc, valid-type]
+        def __init__(self) -> None:
+            self.line = LogLine(folder)
+
+        def record(self, *arguments: Any, **more: Any) -> None:
+            pass
+
+        def log_engine_initialized(self) -> None:
+            pass
+
+        def log(self) -> None:
+            self.line.say()
+
+    return StatLogger()

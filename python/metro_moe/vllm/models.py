@@ -30,7 +30,29 @@ class Model:
     unused_load: Any = None
     no_record: Any = None
     counters: Counters | None = None
+    ones: Any = None
+    """int64 [experts] of ones, which stays: replica counts under which vLLM's mapping serves the first replica."""
+    ranks_of_one_batch: int = 1
+    """Ranks that map the same batch, so that they must choose alike."""
+    checksum: Any = None
     warm: set[Any] = dataclasses.field(default_factory=set)
+
+    @property
+    def seen(self) -> str:
+        """`where`, for people."""
+        return {"whole": "at the mapping", "gather": "after the gather", "exchange": "by an exchange",
+                "never": "in part (home needs no more)"}[self.where]  # fmt: skip
+
+    def check(self, layer: int, replica_ids: Any, num_real: Any) -> None:
+        """Adds to the checksum that ranks compare."""
+        if self.checksum is not None:
+            self.checksum.add(layer, replica_ids, num_real)
+
+    def clear_check(self, replica_ids: Any, num_real: Any) -> None:
+        """Runs it once outside of graph capture, and forgets that."""
+        if self.checksum is not None:
+            self.checksum.add(self.checksum.layer, replica_ids, num_real)
+            self.checksum.clear()
 
     def is_worth(self, rows: int, topk: int, num_experts: int, num_physical: int, settings: Settings) -> bool:
         """Whether an exchange pays; from what is the same on all ranks."""
@@ -42,7 +64,7 @@ class Model:
 
     def fingerprint(self, settings: Settings) -> str:
         """What all ranks must have alike; folders and the like are each rank's own."""
-        same = ("decode", "prefill", "backend", "max_tokens", "exchange", "exchange_us", "placement")
+        same = ("policy", "prefill", "auto_tokens", "max_tokens", "exchange", "exchange_us", "placement", "check_steps")
         values = [str(getattr(settings, name)) for name in same]
         return ":".join([self.where, str(self.num_gpus), str(self.ranks), f"{self.expert_us:.3f}", *values])
 
@@ -67,18 +89,21 @@ def resolve(settings: Settings, load: Any, count: Any, record: Any, state: Any, 
     where, expert_us = "whole", 0.0
     if parallel.dp_size > 1 or spread:
         where = "never"
-        if settings.decode == "metro":
+        if settings.policy in ("metro", "optimal", "auto"):
             if seams.dispatch_of(layer) == seams.GATHER_CLASS and gathers and state is not None:
                 where = "gather"
-            elif settings.exchange != "never":
+            elif settings.policy == "optimal":
+                raise seams.Unsupported("optimal needs the whole batch on every rank, which this dispatch does not give; "
+                                        "use home, or metro with its exchange")  # fmt: skip
+            elif settings.policy == "metro" and settings.exchange != "never":
                 where, expert_us = "exchange", exchange.expert_microseconds(layer)
-            if where == "exchange" and settings.backend == "cuda":
-                raise seams.Unsupported("the cuda backend has no exchange, use triton")
-            if where == "never":
+            elif settings.policy == "metro":
                 raise seams.Unsupported("metro needs the whole batch on every rank, which DP and SP do not give; use home")
     num_gpus = settings.num_gpus or parallel.ep_size
     counters = Counters(num_layers(count), num_gpus, load.device) if settings.metrics else None
     return Model(
         name, num_gpus, where, parallel.ep_size if spread else parallel.dp_size, state, expert_us, True,
         torch.zeros_like(load), torch.zeros_like(record), counters,
+        torch.ones(count.numel(), dtype=count.dtype, device=count.device),
+        parallel.ep_size if where in ("whole", "gather") else 1,
     )  # fmt: skip

@@ -12,14 +12,17 @@ from typing import Any
 from metro_moe.vllm import hooks, metrics, seams
 from metro_moe.vllm.seams import logger
 from metro_moe.vllm.settings import Settings
+from metro_moe.vllm.spread import Start
 
 
 class Plugin:
     def __init__(self) -> None:
         self.patches = seams.Patches()
         self.connector: Any = None
+        self.asked: Any = None  # the connector's settings as they were given
         self.refused = ""
         self.collector: Any = None
+        self.start = Start()
 
     def install(self) -> None:
         """Hooks, and the connector if the environment asks for it; else additional_config may, later."""
@@ -50,12 +53,12 @@ class Plugin:
         try:
             from metro_moe.vllm.connector import Connector
 
-            connector = Connector(settings)
+            connector = Connector(settings, lambda: self.start.is_spread)
             connector.bind()
             if settings.metrics:
                 folder = settings.metrics_folder or os.environ[metrics.FOLDER]
                 connector.publisher = metrics.Publisher(folder, settings.metrics, connector)
-            self.connector = connector
+            self.connector, self.asked = connector, settings
         except Exception as error:
             self.refused = f"{type(error).__name__}: {error}"
             logger.warning("metro: vLLM stays as it is: %s", self.refused)
@@ -79,7 +82,7 @@ class Plugin:
         settings = self.settings_for(vllm_config)
         if settings is None:
             return
-        if self.connector is not None and settings != self.connector.settings:
+        if self.connector is not None and settings != self.asked:
             self.connector.unbind()  # before any batch: the environment asked first, the configuration adds to it
             self.connector = None
         if settings.is_on:
@@ -89,6 +92,13 @@ class Plugin:
         if self.connector is not None:
             state = eplb_state.model_states[model_config.compute_hash()]
             self.connector.add_model(state, eplb_state.parallel_config, str(model_config.model))
+
+    def gpus_of_spread_start(self) -> int:
+        """GPUs over which redundant experts are to be spread; 0 leaves vLLM's start."""
+        settings = None if self.connector is None else self.connector.settings
+        if settings is None or settings.start != "spread" or self.connector.ordered is None or self.connector.off:
+            return 0
+        return settings.num_gpus or seams.ep_group().world_size
 
     def mark_prepared(self, eplb_state: Any, model_config: Any) -> None:
         """vLLM says how many rows of this model are real; of others the number is not to be trusted."""
@@ -108,7 +118,7 @@ class Plugin:
             self.collector = metrics.Collector(folder)
             self.join_registry(REGISTRY)
             self.patches.back.append(functools.partial(REGISTRY.unregister, self.collector))
-        return [metrics.LogLine(folder)]
+        return [metrics.stat_logger(folder)]
 
     def join_registry(self, registry: Any) -> None:
         if self.collector is not None and self.collector not in getattr(registry, "_collector_to_names", {}):

@@ -7,7 +7,6 @@ Only enqueues, so it works inside CUDA graphs: a ring of tokens per layer, whose
 from __future__ import annotations
 
 import atexit
-import logging
 import os
 import pathlib
 from typing import Any
@@ -15,8 +14,8 @@ from typing import Any
 import torch
 
 from metro_moe.vllm.layers import layer_of, num_layers
+from metro_moe.vllm.seams import logger
 
-logger = logging.getLogger("metro_moe.vllm")
 
 
 class Recorder:
@@ -44,10 +43,13 @@ class Recorder:
             return  # another model: a drafter
         layer = layer_of(count)
         row = torch.arange(rows, device=topk_ids.device)
-        real = rows if num_real is None else num_real.to(torch.int64).clamp(0, rows)
-        at = torch.where(row < real, (self.position[layer] + row) % self.num_tokens, self.num_tokens)
+        kept = topk_ids[:, 0] >= 0  # vLLM masks padding, and rows of ranks without requests
+        if num_real is not None:
+            kept = kept & (row < num_real)
+        place = self.position[layer] + torch.cumsum(kept, 0) - 1
+        at = torch.where(kept, place % self.num_tokens, self.num_tokens)
         self.ids[layer].index_copy_(0, at, topk_ids.to(torch.int16))
-        self.position[layer] += real
+        self.position[layer] += kept.sum()
 
     def reset(self) -> None:
         """Forgets everything, the batches of graph capture for one."""

@@ -12,7 +12,7 @@ All ranks that see the same batch choose alike. Only enqueues; may be captured i
 The tables are vLLM's: `logical_to_physical_map` [experts, >= replicas], `logical_replica_count`
 [experts]; GPU = physical id // (physical ids / num_gpus). `home` and `metro` let a padded row repeat a
 real one, so padding activates nothing (a negative number: all name expert 0); `hash` is vLLM's rule.
-Ids that are no expert become -1. `batch_ids` are ids of the whole batch, where `topk_ids` are a part.
+Ids that are no expert become -1, in padded rows too. `batch_ids` are ids of the whole batch, where `topk_ids` are a part.
 """
 
 import functools
@@ -93,7 +93,8 @@ def _kernels():
                 source = folded * topk + at % topk
         e = tl.load(ids + source, mask=inside, other=-1).to(tl.int32)
         if HAS_NUM_REAL and POLICY != "hash":
-            e = tl.where(rows < 0, 0, e)
+            own = tl.load(ids + at, mask=inside, other=-1).to(tl.int32)
+            e = tl.where(own < 0, -1, tl.where(rows < 0, 0, e))  # what vLLM masked stays masked
         known = inside & (e >= 0) & (e < num_experts)
         if POLICY == "metro":
             replica = tl.load(chosen + e, mask=known, other=-1).to(tl.int64)

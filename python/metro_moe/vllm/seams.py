@@ -16,9 +16,9 @@ from typing import Any
 
 import torch
 
-logger = logging.getLogger("metro_moe.vllm")
+logger = logging.getLogger("vllm.metro")  # vLLM shows what is under its own name, and nothing else
 
-KNOWN_VERSIONS = ("0.25.1",)
+KNOWN_VERSIONS = ("0.25.1", "0.33.0")
 MODULE = "vllm.model_executor.layers.fused_moe.router.base_router"
 FUNCTION = "eplb_map_to_physical_and_record"
 PARAMETERS = [
@@ -26,15 +26,23 @@ PARAMETERS = [
     "num_unpadded_tokens",
 ]  # fmt: skip
 EPLB_STATE = "vllm.distributed.eplb.eplb_state"
+EPLB_START = "build_initial_global_physical_to_logical_map"
 EPLB_POLICY = "vllm.distributed.eplb.policy"
 GATHER_MODULE = "vllm.model_executor.layers.fused_moe.prepare_finalize.naive_dp_ep"
 GATHER_CLASS = "MoEPrepareAndFinalizeNaiveDPEPModular"
 LOGGERS = "vllm.v1.metrics.loggers"
 PROMETHEUS = "vllm.v1.metrics.prometheus"
+RUNNERS = {"V1": "vllm.v1.worker.gpu_model_runner", "V2": "vllm.v1.worker.gpu.model_runner"}
+GRAPH_MANAGER_MODULE = "vllm.v1.worker.gpu.cudagraph_utils"
+GRAPH_MANAGER = "CudaGraphManager"
 
 
 class Unsupported(Exception):
     """This vLLM, or what it was asked to do, is not what METRO was written for."""
+
+
+class RanksDiffer(RuntimeError):
+    """A rank cannot go on as all ranks agreed: going on otherwise would change outputs, so it ends."""
 
 
 class Patches:
@@ -44,7 +52,8 @@ class Patches:
         self.back: list[Callable[[], Any]] = []
 
     def set(self, owner: Any, name: str, value: Any) -> None:
-        self.back.append(functools.partial(setattr, owner, name, getattr(owner, name)))
+        held = vars(owner).get(name, getattr(owner, name))  # a static method as such
+        self.back.append(functools.partial(setattr, owner, name, held))
         setattr(owner, name, value)
 
     def set_item(self, table: dict, key: Any, value: Any) -> None:
@@ -78,13 +87,12 @@ class Patches:
         self.back.clear()
 
 
-def check_version(any_version: bool) -> None:
-    version = str(getattr(importlib.import_module("vllm"), "__version__", "unknown"))
-    if not any_version and version.partition("+")[0] not in KNOWN_VERSIONS:
-        raise Unsupported(
-            f"vLLM {version} was not tried, known are {', '.join(KNOWN_VERSIONS)} "
-            "(METRO_VLLM_ANY_VERSION=1 binds all the same)"
-        )
+def version() -> str:
+    return str(getattr(importlib.import_module("vllm"), "__version__", "unknown"))
+
+
+def is_known(vllm_version: str) -> bool:
+    return vllm_version.partition("+")[0] in KNOWN_VERSIONS
 
 
 def check_parameters(function: Any, want: list[str]) -> None:
@@ -108,6 +116,11 @@ def forward_context() -> Any:
 
 def ep_group() -> Any:
     return importlib.import_module("vllm.distributed.parallel_state").get_ep_group()
+
+
+def current_config() -> Any:
+    """vLLM's configuration of this process where it is being set up, or None."""
+    return importlib.import_module("vllm.config").get_current_vllm_config_or_none()
 
 
 def is_capturing(tensor: Any) -> bool:

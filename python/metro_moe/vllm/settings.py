@@ -11,22 +11,26 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from metro_moe.vllm.replica_choice import MAX_GPUS, POLICIES
+from metro_moe.vllm.replica_choice import MAX_GPUS
 
 PREFIX = "METRO_VLLM_"
 CHOICES = {
-    "decode": POLICIES,
-    "prefill": POLICIES[:2],
+    "decode": ("hash", "home", "metro", "optimal", "auto"),
+    "prefill": ("hash", "home"),
     "backend": ("triton", "cuda"),
     "exchange": ("auto", "always", "never"),
     "placement": ("", "homed"),
+    "start": ("spread", "stock"),
 }
 RANGES = {
+    "auto_tokens": (0, 65536),
     "max_tokens": (1, 65536),
     "num_gpus": (0, MAX_GPUS),
     "record_tokens": (0, 1 << 24),
     "exchange_us": (0, 1_000_000),
+    "check_steps": (0, 1 << 30),
     "metrics": (0, 86400),
+    "strict": (0, 1),
     "any_version": (0, 1),
 }
 
@@ -36,11 +40,13 @@ class Settings:
     """How each phase is served; the default changes nothing."""
 
     decode: str = "hash"
-    """hash (vLLM's own) | home | metro, for uniform batches of 1 + draft tokens a request."""
+    """hash (vLLM's own) | home | optimal | auto | metro, for uniform batches of 1 + draft tokens a request."""
     prefill: str = "hash"
     """hash | home, for every other batch."""
     backend: str = "triton"
-    """triton | cuda: who computes `metro`. cuda is metro_moe.cuda.Router, whose answer is optimal."""
+    """triton | cuda: `metro` with cuda is another name of `optimal`."""
+    auto_tokens: int = 16
+    """`auto`: batches of so many tokens (of all ranks) and fewer are served by optimal, others by home."""
     max_tokens: int = 1024
     """Batches with more rows stay with vLLM."""
     num_gpus: int = 0
@@ -51,6 +57,10 @@ class Settings:
     """What an exchange takes, microseconds a layer, for `auto`."""
     placement: str = ""
     """homed: what vLLM's rearrangement places; empty is vLLM's own."""
+    start: str = "spread"
+    """spread | stock: where redundant experts lie before the first rearrangement."""
+    check_steps: int = 1000
+    """Steps between two comparisons of what the ranks chose; 0 is off."""
     metrics: int = 0
     """Seconds between two readings of the counters; 0 is off."""
     metrics_folder: str = ""
@@ -59,8 +69,10 @@ class Settings:
     """Folder for traces of the logical ids of decode batches; empty is off."""
     record_tokens: int = 65536
     """The last so many tokens are kept."""
+    strict: int = 0
+    """1: leave a vLLM that METRO was not tried with as it is; else it is served by `home` if it looks the same."""
     any_version: int = 0
-    """1: bind to versions of vLLM that METRO was not tried with, if they look the same."""
+    """1: serve every policy in such a vLLM."""
 
     def __post_init__(self):
         for name, known in CHOICES.items():
@@ -71,6 +83,15 @@ class Settings:
             low = self.max_tokens if name == "record_tokens" and self.record else low
             if not low <= getattr(self, name) <= high:
                 raise ValueError(f"{PREFIX}{name.upper()} is {getattr(self, name)}, must be {low}..{high}")
+
+    @property
+    def policy(self) -> str:
+        """`decode` by its own name: `metro` by the cuda backend is `optimal`."""
+        return "optimal" if (self.decode, self.backend) == ("metro", "cuda") else self.decode
+
+    @property
+    def needs_router(self) -> bool:
+        return self.policy in ("optimal", "auto")
 
     @property
     def is_on(self) -> bool:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The replica choice again, in plain torch and Python: slow, and written apart from the kernels."""
+"""The replica choice again, in plain torch and Python: the oracle of every other one, written apart from them."""
 
 import torch
 
@@ -16,7 +16,7 @@ def tables(physical_to_logical, num_experts, width=16):
 
 def choose(ids, table, count, policy, num_gpus, num_real=None):
     """(physical ids, load of each physical id): what the kernels must answer."""
-    num_experts, num_physical = len(count), int(count.sum())
+    num_experts, num_physical = len(count), int(table.max()) + 1
     rows = len(ids) if num_real is None else max(0, min(len(ids), int(num_real)))
     replicas = [[int(s) for s in table[e, : count[e]]] for e in range(num_experts)]
     gpu = lambda slot: slot // (num_physical // num_gpus)  # noqa: E731
@@ -33,13 +33,18 @@ def choose(ids, table, count, policy, num_gpus, num_real=None):
         source = row if row < rows or rows == 0 or policy == "hash" else row % rows
         for column in range(ids.shape[1]):
             e = 0 if policy != "hash" and num_real is not None and num_real < 0 else int(ids[source, column])
-            if not 0 <= e < num_experts:
-                continue
+            if not 0 <= e < num_experts or (policy != "hash" and ids[row, column] < 0):
+                continue  # masked by vLLM: neither mapped nor counted
             index = (row * 2654435769 & 0xFFFFFFFF) % int(count[e])
             out[row, column] = replicas[e][index] if policy == "hash" else chosen[e]
             if row < rows:
                 load[out[row, column]] += 1
     return out, load
+
+
+def first_replicas(ids, table, count, num_real=None):
+    """As `choose`, under vLLM's own rule with replica counts of one: `home` in the plugin."""
+    return choose(ids, table, torch.ones_like(count), "hash", 1, num_real)
 
 
 def max_activated(physical, num_physical, num_gpus):

@@ -18,10 +18,13 @@ if missing:
 
 @pytest.fixture(autouse=True)
 def unregistered(monkeypatch):
+    import logging
+
     from metro_moe import vllm as plugin
 
     for name in list(os.environ):
         if name.startswith("METRO_VLLM_"):
             monkeypatch.delenv(name)
+    monkeypatch.setattr(logging.getLogger("vllm"), "propagate", True)  # vLLM turns it off; caplog needs it
     yield
     plugin.unregister()

@@ -9,7 +9,7 @@ import types
 import numpy as np
 import pytest
 import torch
-from choice_reference import choose, tables
+from choice_reference import choose, first_replicas, tables
 
 from metro_moe.vllm import seams
 
@@ -31,6 +31,7 @@ class Layers:
         self.load = torch.zeros(num_layers, len(slots), dtype=torch.int32)
         self.num_unpadded_tokens_tensors = [torch.tensor(0, dtype=torch.int32)]
         self.record = torch.tensor(True)
+        self.model = space(num_local_physical_experts=len(slots) // 4 if len(slots) % 4 == 0 else len(slots))
 
     def commit(self, slots, layer=None):
         """A rearrangement, in place as vLLM does it."""
@@ -71,6 +72,10 @@ class EplbState:
         self.parallel_config = parallel_config or space(enable_elastic_ep=False, enable_dbo=False, num_ubatches=0)
         self.model_states = {}
 
+    @staticmethod
+    def build_initial_global_physical_to_logical_map(num_routed_experts, num_redundant_experts):
+        return [*range(num_routed_experts), *(i % num_routed_experts for i in range(num_redundant_experts))]
+
     def add_model(self, model, model_config):
         self.model_states[model_config.compute_hash()] = model  # a `Layers`
 
@@ -79,6 +84,13 @@ class EplbState:
 
     def step(self, is_dummy=False, is_profile=False, log_stats=False):
         pass
+
+
+def compute_logical_maps(physical_to_logical_map, num_logical_experts):
+    rows = physical_to_logical_map if physical_to_logical_map.dim() == 2 else physical_to_logical_map[None]
+    both = [tables(row.tolist(), num_logical_experts, len(row)) for row in rows]
+    table, count = (torch.stack(part) for part in zip(*both))
+    return (table, count) if physical_to_logical_map.dim() == 2 else (table[0], count[0])
 
 
 def commit_all(model_state, new_physical_to_logical_map):
@@ -105,23 +117,34 @@ class StatLoggerManager:
         self.stat_loggers = []
 
 
+class AggregateStatLoggerBase:
+    def record_sleep_state(self, is_awake, level):
+        pass
+
+    def record_admission_rejection(self, reason):
+        pass
+
+
 def stock_hash(topk_ids, expert_load_view, logical_to_physical_map, logical_replica_count, record_enabled,
                num_unpadded_tokens=None):  # fmt: skip
-    """vLLM's rule, for tests of what is served when METRO does not."""
-    return choose(topk_ids, logical_to_physical_map, logical_replica_count, "hash", 1, num_unpadded_tokens)[0]
+    """vLLM's rule and its record."""
+    out, load = choose(topk_ids, logical_to_physical_map, logical_replica_count, "hash", 1, num_unpadded_tokens)
+    if record_enabled:
+        expert_load_view[: len(load)] += load[: len(expert_load_view)]
+    return out
 
 
-def stand_in(monkeypatch, parameters=None, version="0.25.1", ids=True):
-    """(module with the mapping, module that imported it by name, the mapping); its ids stay logical."""
+def served(policy, ids, layers, layer=0, num_gpus=4, num_real=None):
+    """What the plugin must answer for a batch of one layer."""
+    table, count = layers.logical_to_physical_map[layer], layers.logical_replica_count[layer]
+    if policy == "home":
+        return first_replicas(ids, table, count, num_real)[0]
+    return choose(ids, table, count, policy, num_gpus, num_real)[0]
 
-    def stock(topk_ids, expert_load_view, logical_to_physical_map, logical_replica_count, record_enabled,
-              num_unpadded_tokens=None):  # fmt: skip
-        return topk_ids.clone()
 
-    if parameters is not None:
-        stock = eval(f"lambda {parameters}: topk_ids")
-    elif not ids:
-        stock = stock_hash
+def stand_in(monkeypatch, parameters=None, version="0.25.1"):
+    """(module with the mapping, module that imported it by name, the mapping)."""
+    stock = stock_hash if parameters is None else eval(f"lambda {parameters}: topk_ids")
     names = [seams.MODULE, seams.EPLB_STATE, seams.EPLB_POLICY, seams.GATHER_MODULE, seams.LOGGERS, seams.PROMETHEUS,
              "vllm.models.by_name", "vllm.forward_context", "vllm.distributed.parallel_state", "vllm.config",
              "vllm.engine.arg_utils"]  # fmt: skip
@@ -139,9 +162,11 @@ def stand_in(monkeypatch, parameters=None, version="0.25.1", ids=True):
     state = sys.modules[seams.EPLB_STATE]
     state.EplbState = type("EplbState", (EplbState,), dict(vars(EplbState)))
     state._commit_eplb_maps, state._commit_eplb_maps_for_layer = commit_all, commit_one
+    state.compute_logical_maps = compute_logical_maps
     dispatch = type(seams.GATHER_CLASS, (Dispatch,), dict(vars(Dispatch)))
     setattr(sys.modules[seams.GATHER_MODULE], seams.GATHER_CLASS, dispatch)
     sys.modules[seams.LOGGERS].StatLoggerManager = type("Manager", (StatLoggerManager,), dict(vars(StatLoggerManager)))
+    sys.modules[seams.LOGGERS].AggregateStatLoggerBase = AggregateStatLoggerBase
     registry = lambda: space(_collector_to_names={}, register=print)  # noqa: E731
     sys.modules[seams.PROMETHEUS].get_prometheus_registry = registry
     sys.modules["vllm.engine.arg_utils"].get_prometheus_registry = registry
@@ -156,6 +181,23 @@ def vllm_itself():
         pytest.skip("vLLM is not installed")
     module = importlib.import_module(seams.MODULE)
     return module, getattr(module, seams.FUNCTION)
+
+
+@pytest.fixture(scope="session")
+def vllm_modules():
+    """vLLM's module with the mapping, which it defines only where it believes to be on a GPU."""
+    if importlib.util.find_spec("vllm") is None or importlib.util.find_spec("vllm").origin is None:
+        pytest.skip("vLLM is not installed")
+    platforms = importlib.import_module("vllm.platforms")
+    kind = type(platforms.current_platform)
+    before = kind.is_cuda_alike
+    if seams.MODULE not in sys.modules:
+        kind.is_cuda_alike = lambda self: True
+    module, _ = vllm_itself()
+    kind.is_cuda_alike = before
+    if not hasattr(module, "_eplb_map_and_record_i32_kernel"):
+        pytest.skip("vLLM was imported without its kernel")
+    return module
 
 
 class Any:

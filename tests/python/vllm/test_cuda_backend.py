@@ -64,7 +64,7 @@ def hashed(layers, layer=0, num_real=None):
 
 
 def faults(backend):
-    (model,) = backend.models.values()
+    (model,) = backend.routers.values()
     return model.faults.sum(0).tolist()
 
 
@@ -141,5 +141,5 @@ def test_whatever_the_router_says_the_expert_is_the_right_one(seed, served):
 
 def test_it_needs_cuda(monkeypatch):
     monkeypatch.setattr("metro_moe.cuda.is_built", lambda: False)
-    with pytest.raises(RuntimeError, match="without CUDA"):
+    with pytest.raises(RuntimeError, match="built with CUDA"):
         CudaBackend(Settings(decode="metro", backend="cuda"))

@@ -29,7 +29,7 @@ seeds = st.integers(0, 2**31)
 def register(monkeypatch, forward, **settings):
     """(the mapping, vLLM's own, the gathering class): a process that serves under these settings."""
     plugin.unregister()
-    module, _, stock = stand_in(monkeypatch, ids=False)
+    module, _, stock = stand_in(monkeypatch)
     sys.modules["vllm.forward_context"].get_forward_context = lambda: forward
     for name, value in settings.items():
         monkeypatch.setenv(f"METRO_VLLM_{name.upper()}", str(value))

@@ -41,7 +41,7 @@ def serve(monkeypatch, tmp_path):
     """A worker that serves one batch and steps, and the server's loggers; METRO_VLLM_* as given."""
 
     def serve(config=None, steps=2, **settings):
-        module, _, _ = stand_in(monkeypatch, ids=False)
+        module, _, _ = stand_in(monkeypatch)
         sys.modules["vllm.forward_context"].get_forward_context = context
         monkeypatch.setenv(metrics.FOLDER, str(tmp_path))
         for name, value in settings.items():

@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 from choice_reference import choose
-from engine import Config, Layers, context, needs_interpreter, stand_in
+from engine import Config, Layers, context, needs_interpreter, served, stand_in
 
 from metro_moe import vllm as plugin
 from metro_moe.vllm import seams
@@ -55,7 +55,7 @@ def test_a_drafter_that_is_not_known_does_not_stop_the_model(monkeypatch, caplog
     ids, mapping = torch.tensor([[1, 2]]), getattr(module, seams.FUNCTION)
     for _ in range(2):
         assert torch.equal(target.call(mapping, ids), target.table[0][ids, 0])
-        assert torch.equal(drafter.call(mapping, ids), ids)
+        assert torch.equal(drafter.call(mapping, ids), served("hash", ids, drafter))
     status = plugin.status()
     assert status["off"] == "" and status["fallbacks"] == 2 and status["calls"] == {"home": 2}
     assert caplog.text.count("vLLM's own mapping for model 1") == 1
@@ -76,26 +76,41 @@ def test_a_layer_that_is_not_known_stays(monkeypatch, caplog, what, why):
     plugin.register()
     ids = torch.tensor([[1, 2]])
     for _ in range(2):
-        assert torch.equal(layers.call(getattr(module, seams.FUNCTION), ids), ids)
+        assert torch.equal(layers.call(getattr(module, seams.FUNCTION), ids), served("hash", ids, layers))
     assert caplog.text.count(why) == 1 and plugin.status()["fallbacks"] == 2
 
 
-@pytest.mark.parametrize("version", ["0.24.0", "0.26.0", "1.0"])
-def test_an_unknown_version_is_said_once_and_stays(monkeypatch, caplog, version):
+@needs_interpreter
+@pytest.mark.parametrize("version", ["0.24.0", "0.34.0", "1.0"])
+def test_an_unknown_version_that_looks_alike_is_served_by_home(monkeypatch, caplog, version):
     module, _, stock = stand_in(monkeypatch, version=version)
+    sys.modules["vllm.forward_context"].get_forward_context = context
     monkeypatch.setenv("METRO_VLLM_DECODE", "metro")
+    plugin.register()
+    layers = Layers(TARGET, 8)
+    sys.modules[seams.EPLB_STATE].EplbState().add_model(layers, Config())
+    ids = torch.tensor([[1, 2], [3, 0], [5, 1]])
+    assert torch.equal(layers.call(getattr(module, seams.FUNCTION), ids), served("home", ids, layers))
+    assert caplog.text.count(f"vLLM {version} was not tried") == 1 and plugin.status()["calls"] == {"home": 1}
+
+
+def test_strict_leaves_an_unknown_version_alone(monkeypatch, caplog):
+    module, _, stock = stand_in(monkeypatch, version="0.34.0")
+    monkeypatch.setenv("METRO_VLLM_DECODE", "metro")
+    monkeypatch.setenv("METRO_VLLM_STRICT", "1")
     plugin.register()
     sys.modules[seams.EPLB_STATE].EplbState().add_model(Layers(TARGET, 8), Config())
     assert getattr(module, seams.FUNCTION) is stock
-    assert caplog.text.count(f"vLLM {version} was not tried") == 1
+    assert caplog.text.count("vLLM 0.34.0 was not tried") == 1
 
 
-@pytest.mark.parametrize("version", ["0.25.1", "0.25.1+cu130", "0.26.0"])
+@pytest.mark.parametrize("version", ["0.25.1", "0.25.1+cu130", "0.33.0", "0.34.0"])
 def test_known_versions_and_any_if_asked(monkeypatch, version):
     module, other, stock = stand_in(monkeypatch, version=version)
-    monkeypatch.setenv("METRO_VLLM_DECODE", "home")
-    monkeypatch.setenv("METRO_VLLM_ANY_VERSION", str(int(version == "0.26.0")))
+    monkeypatch.setenv("METRO_VLLM_DECODE", "metro")
+    monkeypatch.setenv("METRO_VLLM_ANY_VERSION", str(int(version == "0.34.0")))
     plugin.register()
+    assert plugin._plugin.connector.settings.decode == "metro"
     assert getattr(module, seams.FUNCTION) is not stock
     assert other.their_name_for_it is getattr(module, seams.FUNCTION)  # by another name too
     assert sorted(plugin.status()["bound"]) == [seams.MODULE, "vllm.models.by_name"]

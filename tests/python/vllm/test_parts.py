@@ -36,7 +36,7 @@ def want(ids, real, layers, layer=0):
 @pytest.fixture
 def start(monkeypatch):
     def start(forward, **settings):
-        module, _, _ = stand_in(monkeypatch, ids=False)
+        module, _, _ = stand_in(monkeypatch)
         sys.modules["vllm.forward_context"].get_forward_context = lambda: forward
         for name, value in {"decode": "metro", **settings}.items():
             monkeypatch.setenv(f"METRO_VLLM_{name.upper()}", str(value))
@@ -122,6 +122,12 @@ def test_an_exception_after_the_gather_leaves_what_came(start, caplog):
     dispatch = getattr(sys.modules[seams.GATHER_MODULE], seams.GATHER_CLASS)
     assert dispatch().prepare(ids[0], None, out)[3] is out
     assert plugin.status()["off"] and caplog.text.count("vLLM's own mapping") == 1
+    connector = plugin._plugin.connector
+    connector.off = ""
+    next(iter(connector.models.values())).is_alone = False
+    layers.call(mapping, ids[0])
+    with pytest.raises(seams.RanksDiffer, match="METRO_VLLM_DECODE=hash"):  # other ranks go on
+        dispatch().prepare(ids[0], None, out)
 
 
 @needs_interpreter

@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 from choice_reference import choose
-from engine import Layers, context, needs_interpreter, stand_in
+from engine import Layers, context, needs_interpreter, served, stand_in
 from torch import library as torch_ops
 
 import metro_moe
@@ -45,8 +45,9 @@ def mapping(module):
     return getattr(module, seams.FUNCTION, None) or module.their_name_for_it
 
 
-def is_stock(out):
-    return torch.equal(out, IDS)
+def is_stock(out, num_real=None):
+    table, count = Layers(SLOTS, NUM_EXPERTS).arguments(IDS)["logical_to_physical_map"], Layers(SLOTS, NUM_EXPERTS).count[0]
+    return torch.equal(out, choose(IDS, table, count, "hash", NUM_GPUS, num_real)[0])
 
 
 @needs_interpreter
@@ -56,12 +57,12 @@ def test_decode_is_mapped_and_prefill_is_not(start, layers, policy):
     module, other, _ = start(forward, decode=policy)
     for caller in (module, other):  # the one that imported it by name too
         out = layers.call(mapping(caller), IDS, num_real=5)
-        assert torch.equal(out, choose(IDS, layers.table[0], layers.count[0], policy, NUM_GPUS, 5)[0])
+        assert torch.equal(out, served(policy, IDS, layers, num_real=5))
         assert torch.equal(torch.tensor(SLOTS)[out][:5], IDS[:5])
     forward.batch_descriptor.uniform = False
     assert is_stock(layers.call(mapping(module), IDS))
     assert plugin.status()["calls"] == {policy: 2, "hash": 1}
-    assert layers.load[0].sum() == 2 * 5 * 4 and layers.load[1:].sum() == 0
+    assert layers.load[0].sum() == 2 * 5 * 4 + IDS.numel() and layers.load[1:].sum() == 0
 
 
 @needs_interpreter
@@ -126,23 +127,36 @@ def test_an_exception_of_ours_is_said_once_and_stock_serves(start, layers, caplo
 
 @needs_interpreter
 @pytest.mark.parametrize("policy", ["home", "metro"])
-def test_where_other_ranks_go_on_the_host_gives_their_answer(start, layers, caplog, monkeypatch, policy):
+def test_after_all_ranks_agreed_an_error_ends_the_rank_and_says_what_to_set(start, layers, monkeypatch, policy):
+    """Were it to go on with the hash, tokens would be computed twice or not at all."""
     from metro_moe.vllm import agreement
 
     module, _, _ = start(decode=policy)
     sys.modules["vllm.distributed.parallel_state"].get_ep_group().world_size = 4
     monkeypatch.setattr(agreement, "agree", lambda *a: "")
-    want = layers.call(mapping(module), IDS, num_real=5)
-    load = layers.load[0].clone()
+    layers.call(mapping(module), IDS, num_real=5)
 
     def broken(*arguments, **more):
         raise RuntimeError("broken")
 
-    monkeypatch.setattr(replica_choice, "map_to_physical_and_record", broken)
-    for call in range(2, 4):
-        assert torch.equal(layers.call(mapping(module), IDS, num_real=5), want)
-        assert torch.equal(layers.load[0], call * load)
-    assert caplog.text.count("broken") == 1 and plugin.status()["off"] == "" and plugin.status()["fallbacks"] == 2
+    monkeypatch.setattr(plugin._plugin.connector, "serve", broken)
+    with pytest.raises(seams.RanksDiffer, match="METRO_VLLM_DECODE=hash.*broken"):
+        layers.call(mapping(module), IDS, num_real=5)
+    assert plugin.status()["off"] == ""
+
+
+@needs_interpreter
+@pytest.mark.parametrize("policy", ["hash", "home", "metro"])
+def test_rows_that_vllm_masked_stay_masked(start, layers, policy):
+    """vLLM 0.33 gives padded rows -1 before the mapping: no replica, no count."""
+    module, _, _ = start(decode=policy)
+    ids = IDS.clone()
+    ids[4:] = -1
+    for num_real in (None, 4, 6, -1):  # the V2 runner tells an idle rank's rows as real
+        layers.load.zero_()
+        out = layers.call(mapping(module), ids, num_real=num_real)
+        assert (out[4:] == -1).all() and (out[:4] >= 0).all()
+        assert layers.load.sum() == (16 if num_real is None else 4 * max(0, min(4, num_real)))
 
 
 @pytest.mark.parametrize("parameters", ["topk_ids", "topk_ids, load, tables", "topk_ids, *rest"])

@@ -40,7 +40,7 @@ def run(rank, port, told, answers):
     os.environ.update(METRO_VLLM_DECODE=told[rank], METRO_VLLM_EXCHANGE="always", TRITON_INTERPRET="1")
     dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=RANKS)
     patch = pytest.MonkeyPatch()
-    module, _, _ = stand_in(patch, ids=False)
+    module, _, _ = stand_in(patch)
     forward = context(ep_size=RANKS, dp_size=RANKS, gathers=False)
     sys.modules["vllm.forward_context"].get_forward_context = lambda: forward
     group = Group(rank)

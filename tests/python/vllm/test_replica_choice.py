@@ -8,15 +8,9 @@ from choice_reference import choose, max_activated, tables
 from engine import needs_interpreter
 
 import metro_moe
-from metro_moe.vllm import plain, replica_choice
+from metro_moe.vllm import replica_choice
 
 pytestmark = needs_interpreter
-
-
-def run_plain(ids, table, count, policy, num_gpus, num_real=None, record=True):
-    load = torch.zeros(int(count.sum()), dtype=torch.int32)
-    real = None if num_real is None else torch.tensor(num_real, dtype=torch.int32)
-    return plain.map_plain(ids, load, table, count, torch.tensor(record), real, policy, num_gpus), load
 
 
 def run(ids, table, count, policy, num_gpus, num_real=None, record=True):
@@ -51,10 +45,6 @@ def test_the_kernels_are_the_reference(policy, shape, dtype):
         assert out.dtype == dtype and torch.equal(out, want)
         assert torch.equal(load, want_load)
         assert run(ids, table, count, policy, num_gpus, num_real, record=False)[1].sum() == 0
-        if policy != "hash":  # and the same from the host
-            slow, slow_load = run_plain(ids, table, count, policy, num_gpus, num_real)
-            assert slow.dtype == dtype and torch.equal(slow, want) and torch.equal(slow_load, want_load)
-            assert run_plain(ids, table, count, policy, num_gpus, num_real, record=False)[1].sum() == 0
 
 
 @pytest.mark.parametrize("policy", replica_choice.POLICIES)

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 import torch
-from engine import Config, EplbState, Layers, context, needs_interpreter, stand_in
+from engine import Config, EplbState, Layers, context, needs_interpreter, served, stand_in
 
 from metro_moe import vllm as plugin
 from metro_moe.vllm import seams
@@ -84,7 +84,7 @@ def test_a_misspelt_key_is_refused_with_one_warning(load_model, caplog):
 @needs_interpreter
 def test_the_environment_wins_in_a_worker(load_model):
     layers, call, _ = load_model({"metro": {"decode": "metro", "max_tokens": 1}}, decode="home")
-    assert torch.equal(call(), torch.tensor([[0, 1], [2, 5]]))  # max_tokens is from the configuration
+    assert torch.equal(call(), served("hash", torch.tensor([[0, 1], [2, 5]]), layers))  # max_tokens is from the configuration
     assert plugin.status()["calls"] == {"hash": 1}
 
 
@@ -94,5 +94,5 @@ def test_what_a_parallel_config_may_not_have(load_model, caplog, field):
     config = EplbState().parallel_config
     setattr(config, field, True)
     sys.modules[seams.EPLB_STATE].EplbState(config).add_model(layers, Config())
-    assert torch.equal(call(), torch.tensor([[0, 1], [2, 5]]))
+    assert torch.equal(call(), served("hash", torch.tensor([[0, 1], [2, 5]]), layers))
     assert caplog.text.count("not supported") == 1 and plugin.status()["fallbacks"] == 1
