@@ -23,18 +23,18 @@ import zipfile
 
 # What vllm.LLM and the OpenAI server import beside torch, triton, numba and transformers with theirs.
 COMMON = (
-    "compressed-tensors==0.17.0", "xgrammar==0.2.8", "outlines_core==0.2.14", "llguidance>=1.7,<1.8",
-    "pydantic==2.13.4", "pydantic-core==2.46.4", "annotated-types", "typing-inspection", "fastapi==0.136.3",
+    "compressed-tensors==0.17.0", "xgrammar==0.2.8", "apache-tvm-ffi==0.1.11", "outlines_core==0.2.14",
+    "llguidance>=1.7,<1.8", "pydantic==2.13.4", "pydantic-core==2.46.4", "annotated-types", "typing-inspection", "fastapi==0.136.3",
     "starlette==1.4.1", "uvicorn", "watchfiles", "prometheus-fastapi-instrumentator",
     "model-hosting-container-standards", "jmespath", "supervisor", "python-multipart", "openai==2.46.0", "jiter", "distro",
     "sniffio", "msgspec", "pyzmq", "cbor2", "cachetools", "pybase64", "partial-json-parser", "loguru", "setproctitle",
     "blake3", "ijson", "depyf==0.20.0", "astor", "dill", "lark==1.2.2", "interegular", "diskcache", "python-json-logger",
 )  # fmt: skip
 WHEELS = {
-    "0.25.1": ("vllm==0.25.1", "apache-tvm-ffi==0.1.9", "openai-harmony==0.0.8", *COMMON),
+    "0.25.1": ("vllm==0.25.1", "openai-harmony==0.0.8", *COMMON),
     # Its metadata asks for torch 2.14, and it runs on 2.11.
     "0.33.0": (
-        "vllm==0.33.0", "apache-tvm-ffi==0.1.11", "oss-harmony", "orjson", "pydantic-extra-types", "docstring-parser",
+        "vllm==0.33.0", "oss-harmony", "orjson", "pydantic-extra-types", "docstring-parser",
         "anthropic==0.71.0", *COMMON,
     ),
 }  # fmt: skip

@@ -26,7 +26,8 @@ def make_package(folder, extension):
     folder.mkdir(parents=True)
     package = folder / "metro_moe"
     if extension is not None:
-        shutil.copytree(ROOT / "python/metro_moe", package)
+        beside = extension.parent / "metro_moe"  # the Python part that it was built with, where that was carried too
+        shutil.copytree(beside if beside.exists() else ROOT / "python/metro_moe", package)
         opened = lzma.open(extension) if extension.suffix == ".xz" else open(extension, "rb")
         with opened as source, open(package / extension.name.removesuffix(".xz"), "wb") as target:
             shutil.copyfileobj(source, target)
@@ -34,6 +35,7 @@ def make_package(folder, extension):
         package.mkdir()
         (package / "__init__.py").write_text("")
         shutil.copytree(ROOT / "python/metro_moe/vllm", package / "vllm")
+        shutil.copy(ROOT / "python/metro_moe/homes.py", package)
     info = folder / "metro_moe-0.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: metro-moe\nVersion: 0.0\n")

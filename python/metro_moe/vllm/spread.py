@@ -17,20 +17,21 @@ def spread_start(num_experts: int, num_redundant: int, num_gpus: int) -> list[in
     """The expert of each slot at the start: homes and redundant experts spread over GPUs alike.
 
     vLLM starts with slots 0..E-1 as they are and the redundant ones behind, all on the last GPUs. Here GPU g has
-    its share of homes, in order, then copies of experts whose home is elsewhere where there are such.
+    its share of homes, in order, then copies of experts whose home is elsewhere, those with the fewest copies first.
     """
     slots = (num_experts + num_redundant) // num_gpus
     homes = [num_experts * (g + 1) // num_gpus - num_experts * g // num_gpus for g in range(num_gpus)]
     if (num_experts + num_redundant) % num_gpus or max(homes) > slots:
         raise ValueError(f"{num_experts} + {num_redundant} slots do not go over {num_gpus} GPUs")
-    waiting = [i % num_experts for i in range(num_redundant)]
+    copies = [1] * num_experts
     first, result = 0, []
     for number in homes:
         mine = list(range(first, first + number))
         first += number
         while len(mine) < slots:
-            other = next((i for i, expert in enumerate(waiting) if expert not in mine), 0)
-            mine.append(waiting.pop(other))
+            expert = min(range(num_experts), key=lambda expert: (expert in mine, copies[expert], expert))
+            copies[expert] += 1
+            mine.append(expert)
         result += mine
     return result
 
@@ -47,22 +48,30 @@ class Start:
         """The expert of each slot; `num_gpus` is 0 where vLLM's own start is wanted.
 
         Loaders that compute `slot % experts` for themselves, and dummy weights, do not ask: then the EPLB state
-        gets vLLM's own start.
+        gets vLLM's own start, and so do models that are not known to load by the map.
         """
         key = (num_experts, num_redundant)
         if not self.is_adding:
             self.loaded.pop(key, None)
-            if num_gpus > 1 and num_redundant and not computes_for_itself(seams.current_config()):
+            if num_gpus > 1 and num_redundant and loads_by_the_map(seams.current_config()):
                 self.loaded[key] = spread_start(num_experts, num_redundant, num_gpus)
         self.is_spread = key in self.loaded
         return list(self.loaded[key]) if self.is_spread else stock(num_experts, num_redundant)
 
 
-def computes_for_itself(config: Any) -> bool:
-    """Whether this model's loader has the start written into it, or its slots come and go (elastic EP)."""
+# They load one tensor an expert, by the map. Others may not: a fused checkpoint's row goes to the slot of the same
+# number, and DeepSeek-V4's and Kimi-K3's loaders have vLLM's start written into them.
+LOAD_BY_THE_MAP = {
+    "Qwen2MoeForCausalLM", "Qwen3MoeForCausalLM", "DeepseekV2ForCausalLM", "DeepseekV3ForCausalLM",
+    "DeepseekV32ForCausalLM", "Glm4MoeForCausalLM",
+}  # fmt: skip
+
+
+def loads_by_the_map(config: Any) -> bool:
+    """Whether this model's weights go where the map says, and its slots stay (elastic EP)."""
     if config is None or getattr(config.parallel_config, "enable_elastic_ep", False):
-        return True
+        return False
     if "mega_moe" in str(getattr(getattr(config, "kernel_config", None), "moe_backend", "")):
-        return True
+        return False
     names = getattr(getattr(config.model_config, "hf_config", None), "architectures", None) or []
-    return any(part in str(name).lower() for name in names for part in ("deepseekv4", "kimik3"))
+    return bool(names) and set(names) <= LOAD_BY_THE_MAP
