@@ -13,7 +13,8 @@ POLICIES = {
     "stock": None,
     "home": {"decode": "home"},
     "metro": {"decode": "metro"},
-    "cuda": {"decode": "metro", "backend": "cuda"},
+    "optimal": {"decode": "optimal"},
+    "cuda": {"decode": "optimal"},  # its name in ranks.py's rows
 }
 
 
@@ -95,7 +96,7 @@ class Graphs:
         self.runner.capture_model()
         self.captured[policy] = self.wrapper.concrete_cudagraph_entries
         if connector is not None:
-            wanted = connector.settings.decode
+            wanted = connector.settings.policy
             if connector.off or not connector.calls[wanted]:
                 raise RuntimeError(f"{policy} was not captured: {connector.status()}")
 

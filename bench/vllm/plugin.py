@@ -2,8 +2,7 @@
 """The plugin in a real vLLM on one GPU: `python plugin.py --site SITE --out OUT --extension _metro.abi3.so`
 
 Groups of trials, in this order: `mapping` (each policy against plain Python, and its time in a CUDA graph), `tpot`
-(all policies in one engine, and EPLB off), `tokens` (equal to vLLM's own, token for token, and not under a wrong
-mapping), `serve`. Results are OUT/plugin.jsonl, line by line as they come, then OUT/plugin.txt; the log is
+(all policies in one engine of 0.25.1, and EPLB off); equal.py has the tokens. Results are OUT/plugin.jsonl, line by line as they come, then OUT/plugin.txt; the log is
 OUT/plugin.log. one_rank's trials, where GPUs share the replicas, are ranks.py's.
 """
 
@@ -13,13 +12,12 @@ import sys
 import time
 import traceback
 
-import checkpoint
 import mapping
 import start
 import tokens
 import trials
 
-GROUPS = ("mapping", "tpot", "tokens", "serve")
+GROUPS = ("mapping", "tpot")
 REQUESTS = [1, 4, 8, 16, 32]
 SIZES = {"compilation_config": {"mode": 0, "cudagraph_mode": "FULL_DECODE_ONLY", "cudagraph_capture_sizes": REQUESTS}}
 TPOT = {"kind": "tpot", "model": "30b", "layers": 8, "options": SIZES, "env": start.SKEW, "requests": REQUESTS}
@@ -69,16 +67,7 @@ def measure_policy(trial):
     trials.report({"policy": trial["label"], "plugin": metro_moe.vllm.status()})
 
 
-def serve(trial):
-    from serve import run_serve
-
-    trials.report({"policy": "serve", **run_serve(trial)})
-
-
-KINDS = {
-    "mapping": mapping.check_mapping, "tokens": tokens.make_tokens, "tpot": measure_tpot, "policy": measure_policy,
-    "serve": serve,
-}  # fmt: skip
+KINDS = {"mapping": mapping.check_mapping, "tpot": measure_tpot, "policy": measure_policy}
 
 
 # --- in the parent -----------------------------------------------------------------------------
@@ -89,36 +78,15 @@ def run_mapping(bench, args):
 
 
 def run_tpot(bench, args):
-    policies = ["stock", "home", "metro", *(["cuda"] if bench.has_cuda else [])]
+    policies = ["stock", "home", "metro", *(["optimal"] if bench.has_cuda else [])]
     if args.restart:
         for policy in policies:
-            environment = {"stock": {}, "home": tokens.HOME, "metro": tokens.METRO, "cuda": tokens.CUDA}[policy]
+            environment = {} if policy == "stock" else {"METRO_VLLM_DECODE": policy, **tokens.GPUS}
             trial = {**TPOT, "kind": "policy", "redundant": 64, "label": policy}
             bench.run(f"tpot {policy}", trial, 100, environment)
     else:
         bench.run("tpot +64", {**TPOT, "redundant": 64, "policies": policies}, 180)
     bench.run("tpot EPLB off", {**TPOT, "policies": ["stock"], "label": "EPLB off"}, 90)
-
-
-def run_tokens(bench, args):
-    folder = str(bench.scratch / "tiny")
-    checkpoint.write_checkpoint(folder)
-    interval = tokens.step_interval(args.requests, args.rearrangements)
-    children = {}
-    for name, environment, more in tokens.TRIALS:
-        if bench.has_cuda or "cuda" not in name:
-            trial = {"kind": "tokens", "checkpoint": folder, "requests": args.requests, "wrong": more.get("wrong"),
-                     "step_interval": interval if more.get("moves") else tokens.NEVER}  # fmt: skip
-            children[name] = bench.start(f"tokens {name}", trial, environment)
-    until = time.monotonic() + min(220, bench.left())
-    rows = {name: child.rows(until - time.monotonic(), keep=False) for name, child in children.items()}
-    rows = {name: row[0] if row else {} for name, row in rows.items()}
-    bench.keep([tokens.judge(name, row, rows["stock"], args.rearrangements) for name, row in rows.items()])
-
-
-def run_serve(bench, args):
-    trial = {"kind": "serve", "model": "tiny", "layers": 2}
-    bench.run("serve", trial, 150, {"METRO_VLLM_DECODE": "metro"})
 
 
 def table(rows):
@@ -133,8 +101,6 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     trials.add_arguments(parser, budget=300)
     parser.add_argument("--only", default=",".join(GROUPS), help="groups, with commas; they run in this program's order")
-    parser.add_argument("--requests", type=int, default=1000, help="of `tokens`")
-    parser.add_argument("--rearrangements", type=int, default=100, help="at least so many in `tokens`")
     parser.add_argument("--restart", action="store_true", help="an engine for each policy of `tpot`, set by environment")
     args = parser.parse_args()
     if args.child:
@@ -149,7 +115,7 @@ def main():
     bench = trials.Bench("plugin", args)
     for group in GROUPS:
         if group in only:
-            {"mapping": run_mapping, "tpot": run_tpot, "tokens": run_tokens, "serve": run_serve}[group](bench, args)
+            {"mapping": run_mapping, "tpot": run_tpot}[group](bench, args)
     text = table([json.loads(line) for line in bench.jsonl.read_text().splitlines()])
     bench.jsonl.with_suffix(".txt").write_text(text)
     print("\n" + text)

@@ -18,7 +18,6 @@ import traceback
 
 import engine
 import models
-import serve
 
 ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",
@@ -57,7 +56,6 @@ TRIALS = [
     ("30B 8 layers EPLB +64 rank 0 of 8", 150,
      {"model": "30b", "layers": 8, "options": GRAPHS, "env": SKEW, "batches": [1, 8, 32],
       "redundant": 64, "rank": 0, "ranks": 8}),
-    ("serve", 150, {"kind": "serve", "model": "tiny", "layers": 2}),
     ("30B 8 layers compiled", 200,
      {"model": "30b", "layers": 8, "options": COMPILED, "env": SKEW, "batches": [1, 8, 32]}),
 ]  # fmt: skip
@@ -183,7 +181,7 @@ def run_llm(trial):
 
 
 def child(trial):
-    kinds = {"ops": lambda _: check_ops(), "serve": serve.run_serve, "llm": run_llm}
+    kinds = {"ops": lambda _: check_ops(), "llm": run_llm}
     result = kinds[trial.get("kind", "llm")](trial)
     pathlib.Path(os.environ["METRO_TRIAL_RESULT"]).write_text(json.dumps(result))
 

@@ -137,3 +137,36 @@ def test_a_hook_that_does_not_fit_is_left_out(monkeypatch, caplog):
     with caplog.at_level(logging.WARNING):
         plugin.register()
     assert getattr(module, seams.FUNCTION) is not stock and not caplog.text
+
+
+def check_output(monkeypatch, capsys, version="0.33.0", arguments=(), **settings):
+    from metro_moe.vllm import __main__ as command
+
+    stand_in(monkeypatch, version=version)
+    for name, value in settings.items():
+        monkeypatch.setenv(f"METRO_VLLM_{name.upper()}", str(value))
+    status = command.main(["check", *map(str, arguments)])
+    return status, capsys.readouterr().out
+
+
+def test_check_says_what_would_be_bound(monkeypatch, capsys, tmp_path):
+    (tmp_path / "config.json").write_text('{"architectures": ["Qwen3MoeForCausalLM"], "num_experts": 128}')
+    status, out = check_output(monkeypatch, capsys, arguments=[tmp_path], decode="home")
+    assert status == 0 and "vLLM 0.33.0: tested" in out and "served by home" in out
+    assert "found    mapping of experts to replicas (every policy)" in out
+    assert "MISSING  graphs of the V2 runner" in out  # the stand-in has none
+    assert "Qwen3MoeForCausalLM: 128 experts; start of redundant experts: spread" in out
+
+
+def test_check_of_an_unknown_version_and_of_nothing_asked(monkeypatch, capsys):
+    status, out = check_output(monkeypatch, capsys, version="0.34.0", decode="optimal")
+    assert status == 0 and "vLLM 0.34.0: not tried; known are 0.25.1, 0.33.0" in out and "served by home" in out
+    status, out = check_output(monkeypatch, capsys, version="0.34.0", decode="optimal", strict=1)
+    assert "served by hash (METRO_VLLM_STRICT=1)" in out
+    monkeypatch.delenv("METRO_VLLM_DECODE")
+    assert "nothing is asked for: set METRO_VLLM_DECODE=home" in check_output(monkeypatch, capsys)[1]
+
+
+def test_check_of_a_model_without_a_config(monkeypatch, capsys, tmp_path):
+    with pytest.raises(SystemExit, match="no config.json"):
+        check_output(monkeypatch, capsys, arguments=[tmp_path])

@@ -14,6 +14,7 @@ import torch
 BENCH = pathlib.Path(__file__).parents[3] / "bench/vllm"
 sys.path.insert(0, str(BENCH))
 
+import equal  # noqa: E402
 import rank_engine  # noqa: E402
 import rank_tables  # noqa: E402
 import ranks  # noqa: E402
@@ -181,17 +182,24 @@ def test_as_many_rearrangements_as_were_asked_for():
 
 
 def test_tokens_are_judged_both_ways():
-    plugin = {"calls": {"metro": 4, "hash": 2}, "off": ""}
-    stock = {"tokens": [[1, 2], [3]], "rearranged": 0, "plugin": {"calls": {}, "off": ""}}
-    same = {"tokens": [[1, 2], [3]], "rearranged": 3, "plugin": plugin}
-    other = {"tokens": [[1, 2], [4]], "rearranged": 3, "plugin": plugin}
-    verdict = lambda *a: tokens.judge(*a)["verdict"]  # noqa: E731
-    assert verdict("metro", same, stock, 3) == "ok" and verdict("metro", other, stock, 3) == "WRONG"
-    assert verdict("metro wrong", other, stock, 3) == "ok" and verdict("metro wrong", same, stock, 3) == "WRONG"
-    assert verdict("metro rearranged", same, stock, 3) == "ok" and verdict("metro rearranged", same, stock, 4) == "WRONG"
-    assert verdict("metro", {**same, "plugin": {"calls": {}, "off": ""}}, stock, 3) == "WRONG"
-    assert verdict("metro", {**same, "plugin": {**plugin, "off": "LoRA"}}, stock, 3) == "WRONG"
-    assert verdict("metro", {"failed": "1: boom"}, stock, 3) == "FAILED"
+    plugin = {"graphs": {"m": {"metro": 3}}, "off": ""}
+    since = {"mappings": 90, "samples": 4, "ours": 8, "stock": 12}
+    home = {"graphs": {"m": {"home": 3}}, "off": ""}
+    stock = {"tokens": [[1, 2], [3]], "rearranged": 0}
+    same = {"tokens": [[1, 2], [3]], "rearranged": 3, "plugin": plugin, "since": since, "python": {"metro": 4},
+            "counts": True, "runner": "V2"}  # fmt: skip
+    other = {**same, "tokens": [[1, 2], [4]]}
+    verdict = lambda *a: equal.judge(*a)["verdict"]  # noqa: E731
+    assert verdict("metro", same, stock, 3) == "ok" and verdict("home wrong", {**other, "plugin": home}, stock, 0) == "ok"
+    assert verdict("metro", other, stock, 3) == "tokens"
+    assert verdict("home wrong", {**same, "plugin": home}, stock, 0) == "tokens"
+    assert verdict("metro", same, stock, 4) == "rearranged too seldom"
+    assert verdict("metro", {**same, "plugin": {"graphs": {}, "off": ""}}, stock, 3) == "not captured"
+    assert verdict("metro", {**same, "plugin": {**plugin, "off": "LoRA"}}, stock, 3) == "not captured"
+    assert verdict("metro", {**same, "since": {"mappings": 4}}, stock, 3) == "not replayed"
+    assert verdict("auto", same, stock, 3) == "not captured"
+    assert verdict("metro", {"failed": "out of time"}, stock, 3) == "FAILED"
+
 
 
 def test_a_child_that_dies_keeps_what_it_reported(tmp_path, monkeypatch):
