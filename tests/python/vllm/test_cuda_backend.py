@@ -2,6 +2,7 @@
 """The router with tables of its own behind the device-side check; a plain one stands for the CUDA router."""
 
 import logging
+import sys
 
 import pytest
 import torch
@@ -46,8 +47,6 @@ def served(monkeypatch):
     """(backend, the stand-in's state module, a call): `metro` by the cuda backend."""
     monkeypatch.setattr(Router, "broken", False)
     module, _, _ = stand_in(monkeypatch)
-    import sys
-
     sys.modules["vllm.forward_context"].get_forward_context = context
     real = CudaBackend.__init__
     monkeypatch.setattr(CudaBackend, "__init__", lambda this, *a: real(this, *a, router_class=Router))
@@ -137,6 +136,36 @@ def test_whatever_the_router_says_the_expert_is_the_right_one(seed, served):
     rows = seed % 7
     want = IDS if rows == 0 else IDS[[r if r < rows else r % rows for r in range(len(IDS))]]
     assert torch.equal(layers.experts(out), want)
+
+
+@pytest.mark.parametrize("policy", ["optimal", "auto"])
+def test_by_name_and_by_the_size_of_the_batch(monkeypatch, policy):
+    module, _, _ = stand_in(monkeypatch)
+    sys.modules["vllm.forward_context"].get_forward_context = context
+    real = CudaBackend.__init__
+    monkeypatch.setattr(CudaBackend, "__init__", lambda this, *a: real(this, *a, router_class=Router))
+    monkeypatch.setenv("METRO_VLLM_DECODE", policy)
+    monkeypatch.setenv("METRO_VLLM_AUTO_TOKENS", "4")
+    plugin.register()
+    layers, mapping = Layers(SLOTS, NUM_EXPERTS), getattr(module, seams.FUNCTION)
+    last, first = {e: slot for slot, e in enumerate(SLOTS)}, {e: SLOTS.index(e) for e in range(NUM_EXPERTS)}
+    for rows, by_size in ((4, last), (5, first)):
+        want = last if policy == "optimal" else by_size
+        assert layers.call(mapping, IDS[:rows]).tolist() == [[want[int(e)] for e in row] for row in IDS[:rows]]
+    assert plugin.status()["calls"] == ({"optimal": 2} if policy == "optimal" else {"optimal": 1, "home": 1})
+
+
+def test_auto_without_cuda_is_home_and_says_so_once(monkeypatch, caplog):
+    module, _, _ = stand_in(monkeypatch)
+    sys.modules["vllm.forward_context"].get_forward_context = context
+    monkeypatch.setattr("metro_moe.cuda.is_built", lambda: False)
+    monkeypatch.setenv("METRO_VLLM_DECODE", "auto")
+    plugin.register()
+    layers = Layers(SLOTS, NUM_EXPERTS)
+    for _ in range(2):
+        out = layers.call(getattr(module, seams.FUNCTION), IDS[:2])
+        assert torch.equal(out, layers.table[0][IDS[:2].long(), 0].int())
+    assert caplog.text.count("decode=auto serves home alone") == 1
 
 
 def test_it_needs_cuda(monkeypatch):

@@ -208,3 +208,12 @@ def test_recording(start, layers, tmp_path):
     assert (trace.ids == want.numpy()).all() and trace.num_experts == NUM_EXPERTS
     recorder.reset()
     assert recorder.write() is None
+
+
+@needs_interpreter
+def test_rows_that_vllm_masked_are_not_recorded(start, layers, tmp_path):
+    module, _, _ = start(decode="home", record=tmp_path, record_tokens=8, max_tokens=8)
+    ids = torch.tensor([[1, 2], [-1, -1], [3, 4]])
+    for layer in range(3):
+        layers.call(mapping(module), ids, layer, num_real=3)
+    assert plugin.current_recorder().tokens()[:, 0].tolist() == [[1, 2], [3, 4]]
