@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// DESIGN.md's invariants 1-6 over random placements and batches, every policy.
+// HACKING.md's invariants 1-6 over random placements and batches, every policy.
 #include <gtest/gtest.h>
 #include <rapidcheck/gtest.h>
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Each policy's rule, worked out by hand from DESIGN.md's table on one small layer.
+// Each policy's rule, worked out by hand from the table of docs/policies.md on one small layer.
 #include <gtest/gtest.h>
 
 #include <algorithm>
