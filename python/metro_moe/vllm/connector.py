@@ -53,6 +53,7 @@ class Connector:
         self.ordered: Any = None
         self.graphs = Graphs(settings.policy)
         self.runners: list[str] = []
+        self.runner = ""
         self.steps = 0
         self.op: Any = None
         self.stock: Any = None
@@ -188,6 +189,7 @@ class Connector:
     def add_model(self, state: Any, parallel_config: Any, name: str) -> None:
         """A model, or a drafter, got its EPLB tables."""
         self.watch_runners()
+        self.runner = seams.runner_of(seams.current_config())
         if getattr(parallel_config, "enable_elastic_ep", False):
             return self.turn_off("elastic EP is not supported")
         if getattr(parallel_config, "enable_dbo", False) or getattr(parallel_config, "num_ubatches", 0) > 1:
@@ -329,7 +331,7 @@ class Connector:
         logger.info(
             "metro: %s: decode=%s, prefill=%s; batch seen %s; %d GPUs with %d replicas of %d experts%s; vLLM %s, runner %s",
             model.name, settings.policy, settings.prefill, model.seen, model.num_gpus, num_physical, num_experts, homes,
-            seams.version(), " and ".join(self.runners) or "unknown",
+            seams.version(), self.runner or "unknown",
         )  # fmt: skip
 
     def prepare(self, model, topk_ids, load, table, count, record, num_real) -> None:

@@ -123,6 +123,15 @@ def current_config() -> Any:
     return importlib.import_module("vllm.config").get_current_vllm_config_or_none()
 
 
+def runner_of(config: Any) -> str:
+    """V1 or V2, or nothing where vLLM does not say."""
+    try:
+        is_v2 = getattr(config, "use_v2_model_runner", None)
+    except Exception:  # a property that also refuses configurations
+        is_v2 = None
+    return "" if is_v2 is None else "V2" if is_v2 else "V1"
+
+
 def is_capturing(tensor: Any) -> bool:
     return tensor.is_cuda and torch.cuda.is_current_stream_capturing()
 

@@ -15,8 +15,8 @@ from metro_moe.vllm.replica_choice import MAX_GPUS
 
 PREFIX = "METRO_VLLM_"
 CHOICES = {
-    "decode": ("hash", "home", "metro", "optimal", "auto"),
-    "prefill": ("hash", "home"),
+    "decode": (*POLICIES, "optimal", "auto"),  # the kernels', the router's, and one of these by size
+    "prefill": POLICIES[:2],
     "backend": ("triton", "cuda"),
     "exchange": ("auto", "always", "never"),
     "placement": ("", "homed"),
