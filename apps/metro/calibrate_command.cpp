@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -125,9 +126,12 @@ void run(const CalibrateCommand& options) {
   layer_bench::CalibrateOptions wanted = options.run;
   wanted.shapes = shapes_of(options);
   wanted.seed = options.seed;
-  wanted.progress = [](const std::string& line) {
+  // For who watches: elsewhere stderr is for faults.
+  const bool is_watched = ::isatty(STDERR_FILENO) == 1;
+  const auto say = [](const std::string& line) {
     std::fputs(fmt::format("metro: calibrate: {}\n", line).c_str(), stderr);
   };
+  if (is_watched) wanted.progress = say;
   std::optional<layer_bench::CalibrationRun> measured = measure(options, wanted);
   if (!measured) return;  // rank 0 speaks for all
   Calibration& calibration = measured->calibration;
@@ -135,7 +139,7 @@ void run(const CalibrateCommand& options) {
     throw Error(ErrorCode::kInfeasible,
                 fmt::format("no shape was measured; {}", measured->left_out.back()));
   }
-  for (const std::string& line : measured->left_out) wanted.progress("left out: " + line);
+  for (const std::string& line : measured->left_out) say("left out: " + line);
   calibration.gpu = gpu_name(options, calibration.device);
   for (auto& expert : calibration.experts) cost::fit_expert_time(expert);
   for (auto& collective : calibration.collectives) cost::fit_collective(collective);

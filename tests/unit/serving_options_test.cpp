@@ -63,7 +63,8 @@ TEST(ServingOptions, EachReachesTheConfigurationAndTheResult) {
     arguments.set(option.name, text);
     const SimulationConfig config = arguments.config(files, 0);
     EXPECT_EQ(value_text(option.in_force(config)), text) << option.name;
-    const auto& shown = at(result_of(config), option.key);
+    const auto result = result_of(config);
+    const auto& shown = at(result, option.key);
     EXPECT_EQ(shown.is_string()
                   ? shown.get<std::string>()
                   : value_text(shown.is_number_float() ? OptionValue(shown.get<double>())
@@ -84,7 +85,8 @@ TEST(ServingOptions, ResultsHaveTheKeysOfTheTableAndNoOthers) {
     if (!option.key.empty()) wanted.insert(option.key.substr(0, option.key.find('.')));
   }
   std::set<std::string> found;
-  for (const auto& [key, _] : result_of(arguments.config(files, 0)).items()) found.insert(key);
+  const auto result = result_of(arguments.config(files, 0));
+  for (const auto& [key, _] : result.items()) found.insert(key);
   EXPECT_EQ(found, wanted);
 }
 
