@@ -30,7 +30,7 @@ def _homes(row: bytes, num_experts: int, slots_per_gpu: int) -> Any:
 
 
 def put_homes_first(replica_to_expert: Any, replicas: Any, slots_per_gpu: int) -> None:
-    """Swaps each expert's home into column 0 of `replicas` [experts, most], on the host; -1 is an empty place."""
+    """Swaps each expert's home into column 0 of `replicas` [experts, most], on the host; -1 is empty."""
     num_experts = len(replicas)
     home = _homes(replica_to_expert.to(torch.int64).contiguous().numpy().tobytes(), num_experts, slots_per_gpu)
     if home[0] < 0:
