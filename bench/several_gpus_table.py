@@ -116,7 +116,7 @@ def breakdown_table(parts):
             most = max((row["tokens_per_gpu"], row["replication"]) for row in of_model)
             for row in of_model:
                 if (row["tokens_per_gpu"], row["replication"]) == most:
-                    stages = ", ".join(f"{name} {number(us)}" for name, us in row["stage_us"].items() if us is not None)
+                    stages = ", ".join(f"{name} {number(us)}" for name, us in row["stage_us"].items() if us is not None and name != "gate_topk")
                     rows.append((model, way, row["policy"], *most, stages))
     return table("Stages, us", ("model", "dispatch", "policy", "tokens/GPU", "replication", "stages"), rows)
 

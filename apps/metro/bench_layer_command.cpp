@@ -148,8 +148,7 @@ layer_bench::LayerBenchOptions bench_options(const BenchLayerOptions& options) {
   for (const std::string& dtype : dtypes) bench.dtypes.push_back(data_type(dtype));
   bench.batches = options.batches > 0 ? options.batches : is_cpu ? 2 : bench.batches;
   bench.repeats = options.repeats > 0 ? options.repeats : is_cpu ? 3 : bench.repeats;
-  bench.dispatch =
-      options.dispatch == "all-gather" ? ep::Dispatch::kAllGather : ep::Dispatch::kAllToAll;
+  bench.dispatch = dispatch_of(options.dispatch);
   bench.combine =
       options.combine == "reduce-scatter" ? ep::Combine::kReduceScatter : ep::Combine::kAllToAll;
   bench.sharding = options.experts == "ep" ? ep::ExpertSharding::kExpertParallel

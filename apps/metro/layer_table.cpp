@@ -17,6 +17,7 @@ using layer_bench::LayerBenchRow;
 nlohmann::ordered_json row_json(const LayerBenchRow& row) {
   nlohmann::ordered_json stages;
   for (const auto& [name, us] : row.stage_us) stages[name] = us;
+  if (stages.contains("gate")) stages["gate_topk"] = stages["gate"];  // old spelling
   return {{"model", row.model},
           {"gpus", row.gpus},
           {"tokens_per_gpu", row.tokens_per_gpu},

@@ -109,8 +109,7 @@ Deployment deployment_of(const ServingOptions& options, const ModelConfig& model
   deployment.ep = options.ep;
   deployment.tensor_sharded_experts = is_moe_tp(options.experts);
   deployment.gpus_per_domain = options.gpus_per_domain;
-  deployment.dispatch =
-      options.dispatch == "all-to-all" ? Dispatch::kAllToAll : Dispatch::kAllGather;
+  deployment.dispatch = dispatch_of(options.dispatch);
   deployment.set_weights(model, options.dtype.empty() ? model.weights : data_type(options.dtype));
   deployment.kv = data_type(options.kv_dtype);
   deployment.engine = options.engine;

@@ -10,17 +10,13 @@
 #include <vector>
 
 #include "metro/calibration.hpp"
+#include "metro/dispatch.hpp"
 #include "metro/gpu.hpp"
 #include "metro/model.hpp"
 #include "metro/policy_names.hpp"
+#include "metro/stage.hpp"
 
 namespace metro {
-
-/// How tokens reach the GPUs of their experts where attention is data-parallel.
-enum class Dispatch : std::uint8_t {
-  kAllGather,  ///< every GPU gets every token; results are reduce-scattered
-  kAllToAll    ///< tokens go to their experts' GPUs, and results come back
-};
 
 /// How a model is laid out over GPUs.
 ///
@@ -66,29 +62,7 @@ struct StepLoad {
   int decode_requests = 0;         ///< requests behind `decode_rows`; 0: one a row
 };
 
-/// Parts of a step, in the order they run.
-enum class Stage : std::uint8_t {
-  kAttention,     ///< projections and attention proper
-  kAttentionSum,  ///< all-reduce of tensor-parallel attention
-  kDense,         ///< dense layers
-  kShared,        ///< shared experts
-  kGate,          ///< the gate and its top-k
-  kDispatch,      ///< tokens to the experts' GPUs
-  kExchange,      ///< what the policy must know of other ranks
-  kRoute,         ///< the policy
-  kPermute,       ///< sorting tokens by expert, and summing their results
-  kCombine,       ///< results back to the tokens' GPUs
-  kHead,          ///< logits and sampling
-  kOverhead,      ///< norms, launches and the engine between steps
-  kNumStages
-};
-
-inline constexpr std::size_t kNumStages = static_cast<std::size_t>(Stage::kNumStages);
-
-/// "attention", "attention_sum", ...
-std::string_view stage_name(Stage stage) noexcept;
-
-/// Microseconds by stage, summed over layers; routed experts are not in it.
+/// Microseconds by stage, summed over layers; routed experts are not in it (0).
 struct StepTimes {
   std::array<double, kNumStages> us{};
   [[nodiscard]] double operator[](Stage stage) const noexcept {

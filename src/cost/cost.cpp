@@ -17,10 +17,6 @@
 namespace metro {
 namespace {
 
-constexpr std::array<std::string_view, kNumStages> kStageNames = {
-    "attention", "attention_sum", "dense",   "shared",  "gate", "dispatch",
-    "exchange",  "route",         "permute", "combine", "head", "overhead"};
-
 void check(bool holds, const char* field, int value, const std::string& wanted) {
   if (!holds) {
     throw Error(ErrorCode::kUsage, fmt::format("{} is {}, must be {}", field, value, wanted));
@@ -28,10 +24,6 @@ void check(bool holds, const char* field, int value, const std::string& wanted) 
 }
 
 }  // namespace
-
-std::string_view stage_name(Stage stage) noexcept {
-  return kStageNames[static_cast<std::size_t>(stage)];
-}
 
 double StepTimes::total_us() const noexcept { return std::accumulate(us.begin(), us.end(), 0.0); }
 

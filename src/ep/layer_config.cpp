@@ -20,10 +20,6 @@ void check(std::string_view field, int value, int min, int max) {
 
 }  // namespace
 
-std::string_view to_string(Dispatch dispatch) noexcept {
-  return dispatch == Dispatch::kAllGather ? "all-gather" : "all-to-all";
-}
-
 std::string_view to_string(Combine combine) noexcept {
   return combine == Combine::kReduceScatter ? "reduce-scatter" : "all-to-all";
 }

@@ -71,19 +71,18 @@ class OtherStages {
 
   [[nodiscard]] double us(const BenchCase& of) const {
     const std::int64_t total = std::int64_t{row_.gpus} * row_.tokens_per_gpu;
-    const bool gathers = row_.dispatch == ep::to_string(ep::Dispatch::kAllGather);
+    const bool gathers = dispatch_of(row_.dispatch) == Dispatch::kAllGather;
     const StepTimes gate = cost_.step({.decode_rows = gathers ? total : row_.tokens_per_gpu});
     const StepTimes rank = cost_.step({.decode_rows = row_.tokens_per_gpu, .global_tokens = total});
     // Nothing runs beside the benchmark's shared expert, whatever an engine hides of it.
-    double sum = gate[metro::Stage::kGate] + rank[metro::Stage::kPermute] +
-                 rank[metro::Stage::kShared] / cost_.engine().shared_exposed;
+    double sum = gate[Stage::kGate] + rank[Stage::kPermute] +
+                 rank[Stage::kShared] / cost_.engine().shared_exposed;
     // Ids are mapped to slots in every row, replicas or not.
     if (of.sharding == ep::ExpertSharding::kExpertParallel) {
       sum += std::max(0.0, cost::router_us(require_policy(of.policy), calibration_));
     }
     if (!row_.emulated) {
-      sum += rank[metro::Stage::kDispatch] + rank[metro::Stage::kExchange] +
-             rank[metro::Stage::kCombine];
+      sum += rank[Stage::kDispatch] + rank[Stage::kExchange] + rank[Stage::kCombine];
     }
     return sum;
   }
@@ -103,9 +102,7 @@ class OtherStages {
     deployment.gpus = row.gpus;
     deployment.gpus_per_domain = row.gpus;
     deployment.tensor_sharded_experts = row.policy == kMoeTp;
-    deployment.dispatch = row.dispatch == ep::to_string(ep::Dispatch::kAllToAll)
-                              ? metro::Dispatch::kAllToAll
-                              : metro::Dispatch::kAllGather;
+    deployment.dispatch = dispatch_of(row.dispatch);
     deployment.expert_weights = row.dtype;
     deployment.dense_weights = DataType::kBf16;
     return deployment;

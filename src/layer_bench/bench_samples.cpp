@@ -8,7 +8,7 @@
 namespace metro::layer_bench {
 namespace {
 
-constexpr auto kExperts = static_cast<std::size_t>(ep::Stage::kExperts);
+constexpr auto kExperts = static_cast<std::size_t>(Stage::kExperts);
 
 }  // namespace
 
@@ -49,14 +49,14 @@ void BenchSamples::summarise(const BenchWork& work, double copy_gb_s, LayerBench
           median([&](int repeat) { return at(batch, repeat, rank).stage_us[kExperts]; }));
     }
     const int busiest = static_cast<int>(std::ranges::max_element(by_rank) - by_rank.begin());
-    for (std::size_t stage = 0; stage < ep::kNumStages; ++stage) {
+    for (std::size_t stage = 0; stage < kNumStages; ++stage) {
       stages[stage] +=
           median([&](int repeat) { return at(batch, repeat, busiest).stage_us[stage]; }) / batches_;
     }
     experts_us.push_back(std::move(by_rank));
   }
-  for (std::size_t stage = 0; stage < ep::kNumStages; ++stage) {
-    row.stage_us.emplace_back(ep::kStageNames[stage], stages[stage]);
+  for (const Stage stage : ep::kLayerStages) {
+    row.stage_us.emplace_back(stage_name(stage), stages[static_cast<std::size_t>(stage)]);
   }
   add_experts(work, experts_us, copy_gb_s, row);
 }

@@ -73,7 +73,7 @@ class RankBench {
   /// The ids of those rows that this rank's gate sees.
   [[nodiscard]] std::span<const std::int32_t> seen(std::span<const std::int32_t> ids,
                                                    int topk) const {
-    if (point_.options.dispatch == ep::Dispatch::kAllGather) return ids;
+    if (point_.options.dispatch == Dispatch::kAllGather) return ids;
     const auto own = static_cast<std::size_t>(tokens_) * static_cast<std::size_t>(topk);
     return ids.subspan(static_cast<std::size_t>(transport_.rank()) * own, own);
   }

@@ -13,7 +13,7 @@
 namespace metro::layer_bench {
 namespace {
 
-double& stage(ep::StageTimes& times, ep::Stage of) { return times[static_cast<std::size_t>(of)]; }
+double& stage(ep::StageTimes& times, Stage of) { return times[static_cast<std::size_t>(of)]; }
 
 /// The ranks of one model, one after the other on the same threads.
 class VirtualRanks {
@@ -34,7 +34,7 @@ class VirtualRanks {
     out_.resize(x_.size());
     shared_out_.resize(static_cast<std::size_t>(tokens_per_gpu) *
                        static_cast<std::size_t>(shape_.hidden));
-    gated_ = point_.options.dispatch == ep::Dispatch::kAllGather ? total : tokens_per_gpu;
+    gated_ = point_.options.dispatch == Dispatch::kAllGather ? total : tokens_per_gpu;
     std::vector<std::unique_ptr<Router>> routers;
     for (const BenchCase& of : cases) {
       const bool is_routed = of.sharding == ep::ExpertSharding::kExpertParallel;
@@ -69,11 +69,11 @@ class VirtualRanks {
     weights_ =
         gate_.run(std::span(x_).first(static_cast<std::size_t>(gated_) * hidden), gated_, ids)
             .weights;
-    clock_.lap(ep::Stage::kGate);
+    clock_.lap(Stage::kGate);
     if (shape_.shared_intermediate > 0) {
       ep::run_mlp(*shared_matmul_, dense_.view().shared, x_.data(), shared_out_.size() / hidden,
                   shared_mlp_, shared_out_.data());
-      clock_.lap(ep::Stage::kShared);
+      clock_.lap(Stage::kShared);
     }
     weights_.resize(batch.ids.size(), 1.0F / static_cast<float>(batch.topk));
     return clock_.times();
@@ -86,26 +86,26 @@ class VirtualRanks {
     if (router != nullptr) {
       clock_.start();
       router->route(batch.view(), replica_ids_);
-      clock_.lap(ep::Stage::kRoute);
+      clock_.lap(Stage::kRoute);
       ep::StageTimes times = clock_.times();
-      stage(routed, ep::Stage::kRoute) = stage(times, ep::Stage::kRoute);
+      stage(routed, Stage::kRoute) = stage(times, Stage::kRoute);
     }
     for (int rank = 0; rank < point_.gpus; ++rank) {
       become(of, rank);
       clock_.start();
       experts_.permute(replica_ids_, batch.num_tokens);
-      clock_.lap(ep::Stage::kPermute);
+      clock_.lap(Stage::kPermute);
       experts_.run(x_);
-      clock_.lap(ep::Stage::kExperts);
+      clock_.lap(Stage::kExperts);
       experts_.combine(weights_, out_);
-      clock_.lap(ep::Stage::kCombine);
+      clock_.lap(Stage::kCombine);
       BenchSample& sample = samples.at(index, repeat, rank);
       sample.stage_us = clock_.times();
-      for (std::size_t i = 0; i < ep::kNumStages; ++i) sample.stage_us[i] += routed[i];
+      for (std::size_t i = 0; i < kNumStages; ++i) sample.stage_us[i] += routed[i];
       sample.layer_us = 0;
       for (const double time : sample.stage_us) sample.layer_us += time;
       // Nothing runs beside anything: the router is all that a given routing saves.
-      sample.replayed_us = sample.layer_us - stage(sample.stage_us, ep::Stage::kRoute);
+      sample.replayed_us = sample.layer_us - stage(sample.stage_us, Stage::kRoute);
     }
   }
 

@@ -38,7 +38,7 @@ struct LayerBenchOptions {
   std::vector<double> replication{1.0, 1.125, 1.25, 1.5};
   std::string algorithm{kHomedAlgorithm};
   std::vector<std::string> policies = headline_policies();
-  ep::Dispatch dispatch = ep::Dispatch::kAllGather;
+  Dispatch dispatch = Dispatch::kAllGather;
   ep::Combine combine = ep::Combine::kReduceScatter;
   ep::ExpertSharding sharding =
       ep::ExpertSharding::kExpertParallel;  ///< kTensorSharded: moe-TP alone
@@ -73,7 +73,7 @@ struct LayerBenchRow {
   std::string evidence;  ///< "measured", or "emulated" where ranks took turns on one device
 
   double layer_us = kNotMeasured;  ///< without communication where ranks were emulated
-  std::vector<std::pair<std::string, double>> stage_us;  ///< by kStageNames
+  std::vector<std::pair<std::string, double>> stage_us;  ///< by ep::kLayerStages
   std::vector<double> experts_us_per_rank;
   std::vector<double> activated_per_rank;
   double max_activated = kNotMeasured;       ///< mean over batches of the busiest rank's

@@ -53,7 +53,9 @@ double stage_us(const Json& row, const std::string& stage) {
 Plot stage_plot(const Group& group) {
   Plot plot{group.title, "stacked", "", "us, slowest rank", {}, {}};
   for (const Json* row : group.rows) plot.categories.push_back(bar_of(*row));
-  for (const auto& [stage, unused] : group.rows.front()->at("stage_us").items()) {
+  const Json& stages = group.rows.front()->at("stage_us");
+  for (const auto& [stage, unused] : stages.items()) {
+    if (stage == "gate_topk" && stages.contains("gate")) continue;  // its old spelling
     PlotSeries series{stage, {}, {}};
     for (const Json* row : group.rows) series.y.push_back(stage_us(*row, stage));
     if (std::ranges::any_of(series.y, [](double us) { return us > 0; })) {

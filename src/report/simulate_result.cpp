@@ -51,7 +51,7 @@ void append_configuration(Json& result, const SimulationConfig& config) {
   result["policy"] = config.policy;
   result["prefill_policy"] = config.prefill_policy;
   result["experts"] = deployment.tensor_sharded_experts ? kMoeTp : kWholeExperts;
-  result["dispatch"] = deployment.dispatch == Dispatch::kAllToAll ? "all-to-all" : "all-gather";
+  result["dispatch"] = to_string(deployment.dispatch);
   result["routing"] = routing_name(config);
   result["draft_tokens"] = config.draft_tokens;
   if (config.draft_tokens > 0) result["draft_acceptance"] = config.draft_acceptance;

@@ -115,9 +115,8 @@ SimulationResult ServingStats::finish() {
   const double total = stages_.total_us() + experts_us_ + rearrange_us_;
   for (std::size_t i = 0; i < kNumStages; ++i) {
     const auto stage = static_cast<Stage>(i);
-    if (stage == Stage::kCombine)
-      result_.stage_share.emplace_back("experts", ratio(experts_us_, total));
-    result_.stage_share.emplace_back(stage_name(stage), ratio(stages_[stage], total));
+    const double us = stage == Stage::kExperts ? experts_us_ : stages_[stage];
+    result_.stage_share.emplace_back(stage_name(stage), ratio(us, total));
   }
   result_.stage_share.emplace_back("rearrange", ratio(rearrange_us_, total));
   return std::move(result_);

@@ -47,6 +47,7 @@ void expect_rows(const json& result, int gpus, const std::string& evidence) {
     EXPECT_EQ(row["gpus"], gpus);
     EXPECT_GT(row["layer_us"], 0);
     EXPECT_GT(row["stage_us"]["experts"], 0);
+    EXPECT_EQ(row["stage_us"]["gate"], row["stage_us"]["gate_topk"]);  // the old spelling
     EXPECT_LE(row["stage_us"]["experts"], row["layer_us"]);
     EXPECT_GT(row["achieved_gb_s"], 0);
     EXPECT_EQ(row["activated_per_rank"].size(), static_cast<std::size_t>(gpus));

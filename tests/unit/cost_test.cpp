@@ -69,7 +69,7 @@ TEST(CostModel, OneGpuTalksToNobody) {
   load.decode_context_tokens = 32 * 1000;
   const StepTimes times = cost.step(load);
   for (const Stage stage : {Stage::kAttentionSum, Stage::kDispatch, Stage::kExchange, Stage::kRoute,
-                            Stage::kCombine, Stage::kDense, Stage::kShared}) {
+                            Stage::kCombine, Stage::kDense, Stage::kShared, Stage::kExperts}) {
     EXPECT_EQ(times[stage], 0) << stage_name(stage);
   }
   EXPECT_GT(times[Stage::kAttention], 0);

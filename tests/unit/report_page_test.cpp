@@ -60,12 +60,14 @@ TEST(ReportPage, DrawsLayersWhoseStagesWereNotAllMeasured) {
   const std::string page = page_of(envelope("bench layer", R"(,
     "device": "a GPU", "algorithm": "homed", "rows": [
     {"model": "M", "gpus": 8, "dtype": "bf16", "tokens_per_gpu": 4, "replication": 1, "policy": "moe-TP", "layer_us": 9,
-     "max_activated": 3, "stage_us": {"dispatch": null, "route": null, "experts": 7.5}},
+     "max_activated": 3, "stage_us": {"gate": 2, "dispatch": null, "route": null, "experts": 7.5, "gate_topk": 2}},
     {"model": "M", "gpus": 8, "dtype": "bf16", "tokens_per_gpu": 4, "replication": 1.5, "policy": "home", "layer_us": 8,
      "max_activated": 2, "stage_us": {"dispatch": null, "route": 1.25, "experts": 6.5}}])"));
   EXPECT_TRUE(has(page, "\"y\":[7.5,6.5]")) << "experts";
   EXPECT_TRUE(has(page, "\"y\":[0.0,1.25]")) << "routing, which moe-TP has none of";
   EXPECT_FALSE(has(page, "\"name\":\"dispatch\"")) << "measured nowhere";
+  EXPECT_TRUE(has(page, "\"name\":\"gate\""));
+  EXPECT_FALSE(has(page, "\"name\":\"gate_topk\"")) << "the old spelling of the same";
 }
 
 TEST(ReportPage, ShowsCommandsThatItDoesNotKnow) {

@@ -5,17 +5,14 @@
 #include <string>
 #include <string_view>
 
+#include "metro/dispatch.hpp"
 #include "metro/model.hpp"
 #include "metro/policy_names.hpp"
 #include "metro/router.hpp"
 
 namespace metro::ep {
 
-/// How tokens reach the GPUs that hold their experts.
-enum class Dispatch : std::uint8_t {
-  kAllGather,  ///< every rank gets all tokens, runs the gate on them and routes alike
-  kAllToAll    ///< the gate runs where the token is; the token goes once to each GPU it needs
-};
+using metro::Dispatch;
 
 /// How the partial outputs of all-gathered tokens get back to the token's rank.
 enum class Combine : std::uint8_t {
@@ -28,8 +25,7 @@ enum class ExpertSharding : std::uint8_t {
   kTensorSharded    ///< moe-TP: every GPU holds 1/G of every expert; no placement, no routing
 };
 
-/// "all-gather" or "all-to-all".
-std::string_view to_string(Dispatch dispatch) noexcept;
+using metro::to_string;  // of a Dispatch
 /// "reduce-scatter" or "all-to-all".
 std::string_view to_string(Combine combine) noexcept;
 /// "ep" or "moe-TP".

@@ -13,8 +13,6 @@ void CudaLayer::Impl::run(Stage stage, const LayerStep& step, cudaStream_t strea
       return dispatch(step, stream);
     case Stage::kGate:
       return choose(step, stream);
-    case Stage::kExchange:  // inside the router
-      return;
     case Stage::kRoute:
       return route(step, stream);
     case Stage::kShared:
@@ -26,6 +24,8 @@ void CudaLayer::Impl::run(Stage stage, const LayerStep& step, cudaStream_t strea
       return experts_.run(x_.get(), slots_.weights(), stream);
     case Stage::kCombine:
       return combine(step, stream);
+    default:  // the exchange is inside the router, and the rest are no stages of a layer
+      return;
   }
 }
 

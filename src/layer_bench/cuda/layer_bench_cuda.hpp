@@ -8,8 +8,8 @@
 
 namespace metro::layer_bench::cuda {
 
-/// Times the layer on GPUs, one row for each combination of the lists and policy; EPLB off and moe-TP
-/// depend on no ratio, so they come once for each model, dtype, GPUs and tokens.
+/// Times the layer on GPUs, one row for each combination of the lists and policy; EPLB off and
+/// moe-TP depend on no ratio, so they come once for each model, dtype, GPUs and tokens.
 ///
 /// - With `ranks`, the processes of a job: real ranks, which must be as many as `options.gpus` asks
 ///   for; each takes the GPU of its number on its machine.

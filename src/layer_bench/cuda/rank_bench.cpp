@@ -54,8 +54,8 @@ struct RankInputs {
 };
 
 /// moe-TP needs every token on every GPU, whatever the other rows do.
-ep::Dispatch dispatch_of(const BenchCase& of, const LayerBenchOptions& options) {
-  return of.sharding == ep::ExpertSharding::kTensorSharded ? ep::Dispatch::kAllGather
+Dispatch dispatch_for(const BenchCase& of, const LayerBenchOptions& options) {
+  return of.sharding == ep::ExpertSharding::kTensorSharded ? Dispatch::kAllGather
                                                            : options.dispatch;
 }
 
@@ -74,14 +74,14 @@ class CaseBench {
         layer_(model.shape,
                {.policy = of.policy,
                 .route = {},
-                .dispatch = dispatch_of(of, options),
+                .dispatch = dispatch_for(of, options),
                 .combine = options.combine,
                 .sharding = of.sharding},
                {.max_tokens = tokens}, of.placement, transport),
         clock_(stream) {
     const std::size_t rows = at(layer_.routed_rows());
     num_ids_ = rows * at(model.shape.topk);
-    const bool all_gather = dispatch_of(of, options) == ep::Dispatch::kAllGather;
+    const bool all_gather = dispatch_for(of, options) == Dispatch::kAllGather;
     const std::size_t first = all_gather ? 0 : at(transport.rank()) * num_ids_;
     for (const TopkBatch& batch : model.routing.batches(transport.size() * tokens)) {
       const auto own = std::span(batch.ids).subspan(first, num_ids_);
@@ -99,8 +99,8 @@ class CaseBench {
     transport_.wait(stream_);
     graphs_.emplace_back(stream_, [&] { layer_.forward(step_, stream_); });
     graphs_.emplace_back(stream_, [&] { run_all_but_routing(); });
-    graphs_.emplace_back(stream_, [&] { layer_.run(ep::Stage::kPermute, step_, stream_); });
-    graphs_.emplace_back(stream_, [&] { layer_.run(ep::Stage::kExperts, step_, stream_); });
+    graphs_.emplace_back(stream_, [&] { layer_.run(Stage::kPermute, step_, stream_); });
+    graphs_.emplace_back(stream_, [&] { layer_.run(Stage::kExperts, step_, stream_); });
   }
 
   /// Layer, layer with the same replica ids, and experts, [3][batches] of this rank.
@@ -123,13 +123,12 @@ class CaseBench {
 
   /// By Stage, on the first batch; NaN for what is not timed here.
   std::vector<double> time_stages() {
-    std::vector<double> times(ep::kNumStages, kNotMeasured);
+    std::vector<double> times(kNumStages, kNotMeasured);
     use_batch(0);
     layer_.forward(step_, stream_);
     transport_.wait(stream_);
-    for (const ep::Stage stage : layer_.stages()) {
-      const bool idle =
-          stage == ep::Stage::kExperts || (tensor_sharded_ && stage == ep::Stage::kRoute);
+    for (const Stage stage : layer_.stages()) {
+      const bool idle = stage == Stage::kExperts || (tensor_sharded_ && stage == Stage::kRoute);
       if (idle) continue;
       times[static_cast<std::size_t>(stage)] = time_in_a_row(
           stream_, repeats_, [&] { layer_.run(stage, step_, stream_); },
@@ -169,8 +168,8 @@ class CaseBench {
   }
   void turn() { layer_.update(of_.placement, weights_.next(), stream_); }
   void run_all_but_routing() {
-    for (const ep::Stage stage : layer_.stages()) {
-      if (stage != ep::Stage::kRoute) layer_.run(stage, step_, stream_);
+    for (const Stage stage : layer_.stages()) {
+      if (stage != Stage::kRoute) layer_.run(stage, step_, stream_);
     }
   }
   void timed(bool counts, std::size_t cell, const ep::cuda::Graph& graph) {
@@ -215,8 +214,8 @@ std::vector<LayerBenchRow> bench_real_ranks(const BenchModel& model,
       CaseBench bench(model, of, *weights, inputs, transport, tokens, options, stream);
       const auto times = gather(transport, stream, bench.time_batches());
       const auto stage_us = slowest(gather(transport, stream, bench.time_stages()));
-      const ep::Dispatch dispatch = dispatch_of(of, options);
-      const auto ids = bench.replica_ids(dispatch == ep::Dispatch::kAllGather);
+      const Dispatch dispatch = dispatch_for(of, options);
+      const auto ids = bench.replica_ids(dispatch == Dispatch::kAllGather);
 
       LayerBenchRow row = bench_row(model, of, gpus, tokens, options);
       row.dispatch = ep::to_string(dispatch);
@@ -236,10 +235,11 @@ std::vector<LayerBenchRow> bench_real_ranks(const BenchModel& model,
       }
       row.layer_us = mean(layer_us);
       row.exposed_routing_us = mean(exposed_us);
-      for (std::size_t stage = 0; stage < ep::kNumStages; ++stage) {
-        const bool is_experts = stage == static_cast<std::size_t>(ep::Stage::kExperts);
-        row.stage_us.emplace_back(ep::kStageNames[stage],
-                                  is_experts ? mean(slowest_experts_us) : stage_us[stage]);
+      for (const Stage stage : ep::kLayerStages) {
+        row.stage_us.emplace_back(stage_name(stage),
+                                  stage == Stage::kExperts
+                                      ? mean(slowest_experts_us)
+                                      : stage_us[static_cast<std::size_t>(stage)]);
       }
       add_experts(bench_work(model, of, gpus, ids), experts_us, copy_gb_s, row);
       rows.push_back(std::move(row));

@@ -111,7 +111,7 @@ class CaseBench {
   /// Stages that are too short to be timed one by one.
   void time_short_stages(const TimeTable& layer_us, std::vector<double>& stage_us) {
     const std::size_t batches = std::min(kStageBatches, tokens_.num_batches());
-    const auto add = [&](ep::Stage stage, const std::function<void()>& enqueue) {
+    const auto add = [&](Stage stage, const std::function<void()>& enqueue) {
       double& total = stage_us[static_cast<std::size_t>(stage)];
       if (total != total) total = 0;  // not measured so far
       total += time_in_a_row(stream_, repeats_, enqueue, [&] { stream_.wait(); }) /
@@ -122,9 +122,9 @@ class CaseBench {
       enter(batch);
       ranks_.run_permute(rank, stream_);
       ranks_.run_experts(rank, 0, stream_);
-      if (router_) add(ep::Stage::kRoute, [&] { tokens_.run_route(*router_, stream_); });
-      add(ep::Stage::kPermute, [&] { ranks_.run_permute(rank, stream_); });
-      add(ep::Stage::kCombine, [&] { ranks_.run_combine(stream_); });
+      if (router_) add(Stage::kRoute, [&] { tokens_.run_route(*router_, stream_); });
+      add(Stage::kPermute, [&] { ranks_.run_permute(rank, stream_); });
+      add(Stage::kCombine, [&] { ranks_.run_combine(stream_); });
     }
   }
 
@@ -168,7 +168,7 @@ std::vector<LayerBenchRow> bench_virtual_ranks(const BenchModel& model, int gpus
                                                const WeightSets& weights,
                                                const LayerBenchOptions& options, double copy_gb_s,
                                                const std::function<void()>& done) {
-  if (options.dispatch != ep::Dispatch::kAllGather) {
+  if (options.dispatch != Dispatch::kAllGather) {
     throw Error(
         ErrorCode::kUsage,
         "virtual ranks on a GPU take all-gather dispatch only, all-to-all needs real ranks");
@@ -199,13 +199,13 @@ std::vector<LayerBenchRow> bench_virtual_ranks(const BenchModel& model, int gpus
       bench.time_ranks(layer_us, experts_us);
       row.layer_us = mean_of_slowest(layer_us);
       row.exposed_routing_us = bench.exposed_routing_us(layer_us);
-      std::vector<double> stage_us(ep::kNumStages, kNotMeasured);
+      std::vector<double> stage_us(kNumStages, kNotMeasured);
       bench.time_short_stages(layer_us, stage_us);
-      stage_us[static_cast<std::size_t>(ep::Stage::kGate)] = gate_us;
-      stage_us[static_cast<std::size_t>(ep::Stage::kShared)] = shared_us;
-      stage_us[static_cast<std::size_t>(ep::Stage::kExperts)] = mean_of_slowest(experts_us);
-      for (std::size_t stage = 0; stage < ep::kNumStages; ++stage) {
-        row.stage_us.emplace_back(ep::kStageNames[stage], stage_us[stage]);
+      stage_us[static_cast<std::size_t>(Stage::kGate)] = gate_us;
+      stage_us[static_cast<std::size_t>(Stage::kShared)] = shared_us;
+      stage_us[static_cast<std::size_t>(Stage::kExperts)] = mean_of_slowest(experts_us);
+      for (const Stage stage : ep::kLayerStages) {
+        row.stage_us.emplace_back(stage_name(stage), stage_us[static_cast<std::size_t>(stage)]);
       }
       if (ranks->tensor_sharded()) {  // the one rank stands for all
         for (auto& of_batch : experts_us) {
