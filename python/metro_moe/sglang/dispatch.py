@@ -1,248 +1,262 @@
 # SPDX-License-Identifier: Apache-2.0
-"""METRO in place of SGLang's --ep-dispatch-algorithm.
+"""METRO in place of SGLang's --ep-dispatch-algorithm, for steps that only decode.
 
-SGLang has no plugin point, so `install` wraps three of its functions, after a look at their
-signatures: the one that maps logical to physical experts, the one that makes its argument (which does
-not say the layer), and, by comparing maps, whatever moves experts. Everything that is not understood
-stays with SGLang's own code, and one warning says why: an error here never reaches the server.
+`home` changes the argument of SGLang's own mapping: a table that has every expert's home, for its rule
+"static" to look up. The other policies replace the mapping, which they can only where every rank sees the
+whole batch. Drafts, prefill, and the algorithms "lp" and "fake" stay SGLang's.
 """
 
 from __future__ import annotations
 
-import functools
+import dataclasses
 import importlib
 import inspect
 import logging
-import sys
+import pkgutil
 from typing import Any
 
 import numpy as np
 
-from metro_moe import _metro, cuda
-from metro_moe.errors import UsageError
+from metro_moe.errors import DeviceError, UsageError
+from metro_moe.homes import exact_homes
+from metro_moe.sglang import phase
 
 logger = logging.getLogger("metro_moe.sglang")
 
-_MODULES = ("sglang.srt.eplb.expert_location_dispatch", "sglang.srt.managers.expert_location_dispatch")
-_FUNCTION = "topk_ids_logical_to_physical"
-_LAYER = "_metro_layer"
+MODULE = "sglang.srt.eplb.expert_location_dispatch"
+LOCATION = "sglang.srt.eplb.expert_location"
+HOOKS = "sglang.srt.plugins.hook_registry"
+_ROUTE = "_metro_route"  # (layer, real rows or None) of an info whose batch a policy maps
 
-_installed: _Dispatch | None = None
+_active: Dispatch | None = None
+_hooked = False
 
 
-def install(policy: str = _metro.DEFAULT_POLICY, *, max_tokens: int = 1024, global_batch: bool | None = None) -> bool:
-    """Routes batches of up to `max_tokens` rows by `policy`; whether SGLang could be hooked.
+def install(policy: str = "home", *, max_tokens: int = 1024, global_batch: bool | None = None) -> bool:
+    """Maps decode steps by `policy`; whether SGLang could be hooked.
 
-    Call it in every process before the model is loaded. Larger batches (prefill) stay with SGLang,
-    whose --ep-dispatch-algorithm must be set (static or dynamic). `global_batch` says whether every
-    rank sees the whole batch where experts are mapped; left out, SGLang is asked: true without an
-    all-to-all backend. Without it only policies that need no rows but the rank's own (`metro policies`:
-    needs own-rows) are used. Rows that pad a batch count as tokens. Calling it again changes nothing.
+    Call it in every process before the model is loaded, or let SGLang load the plugin (METRO_SGLANG_DECODE).
+    Steps of more than `max_tokens` rows stay with SGLang, unless the policy is `home`. `global_batch` says
+    whether every rank sees the whole batch where experts are mapped; left out, SGLang is asked: true without
+    an all-to-all backend. Calling it again changes nothing.
     """
-    global _installed
-    table = {info.name: info for info in _metro.policies()}
-    if policy not in table:
-        raise UsageError(f"policy is {policy!r}, must be one of {', '.join(table)}")
-    if _installed is not None:
+    global _active
+    needs = policy_needs()
+    if policy not in needs:
+        raise UsageError(f"policy is {policy!r}, must be one of {', '.join(needs)}")
+    if _active is not None:
         return True
     try:
-        module = _find_module()
-        _check(module)
-        hook = _Dispatch(module, table[policy], max_tokens, global_batch)
+        _check()
+        _hook()
     except Exception as error:
         logger.warning("metro: SGLang stays as it is: %s", error)
         return False
-    hook.patch()
-    _installed = hook
+    _active = Dispatch(policy, needs[policy], max_tokens, global_batch)
     return True
 
 
 def uninstall() -> None:
-    """Puts SGLang's functions back."""
-    global _installed
-    if _installed is not None:
-        _installed.restore()
-        _installed = None
+    """Steps are SGLang's again; captured graphs keep what they have."""
+    global _active
+    _active = None
 
 
-def _find_module() -> Any:
-    for name in _MODULES:
-        try:
-            return importlib.import_module(name)
-        except ModuleNotFoundError as error:
-            if not name.startswith(error.name or ""):
-                raise
-    raise ModuleNotFoundError(f"found none of {', '.join(_MODULES)}")
+def policy_needs() -> dict[str, str]:
+    """What each policy must know of a batch (`metro policies`)."""
+    from metro_moe import _metro
+
+    return {policy.name: policy.needs for policy in _metro.policies()}
 
 
-def _check(module: Any) -> None:
-    """Whether the functions to wrap are those that this was written for."""
-    parameters = list(inspect.signature(getattr(module, _FUNCTION)).parameters)
-    if parameters[:2] != ["topk_ids", "info"]:
-        raise TypeError(f"{_FUNCTION} takes {parameters}, known is (topk_ids, info, ...)")
-    parameters = list(inspect.signature(module.ExpertLocationDispatchInfo.init_new).parameters)
-    if parameters != ["layer_id"]:
-        raise TypeError(f"ExpertLocationDispatchInfo.init_new takes {parameters}, known is (layer_id)")
-    if not callable(getattr(module, "get_global_expert_location_metadata", None)):
-        raise TypeError("there is no get_global_expert_location_metadata")
+def _check() -> None:
+    """Whether the functions to hook are those that this was written for."""
+    dispatch, location = importlib.import_module(MODULE), importlib.import_module(LOCATION)
+    for owner, name, known in (
+        (dispatch.ExpertLocationDispatchInfo, "init_new", ["layer_id", "is_draft"]),
+        (dispatch, "topk_ids_logical_to_physical", ["topk_ids", "info", "log2phy_prob"]),
+        (location.ExpertLocationMetadata, "update", ["self", "other", "update_layer_ids"]),
+    ):
+        found = list(inspect.signature(getattr(owner, name)).parameters)
+        if found != known:
+            raise TypeError(f"{name} takes ({', '.join(found)}), known is ({', '.join(known)})")
+    context = importlib.import_module("sglang.srt.model_executor.forward_context").ForwardContext
+    if "moe_num_token_non_padded" not in {field.name for field in dataclasses.fields(context)}:
+        raise TypeError("ForwardContext has no moe_num_token_non_padded")
 
 
-def _sees_whole_batch() -> bool:
-    try:
-        backend = importlib.import_module("sglang.srt.layers.moe").get_moe_a2a_backend()
-        return bool(backend.is_none())
-    except Exception:
-        return False
+def _hook() -> None:
+    """Once a process: SGLang's registry cannot take a hook back, so the hooks ask for `_active`."""
+    global _hooked
+    if _hooked:
+        return
+    registry = importlib.import_module(HOOKS)
+    for target, hook in _HOOKS.items():
+        registry.HookRegistry.register(target, hook, registry.HookType.AROUND)
+    registry.HookRegistry.apply_hooks()
+    for target in _HOOKS:  # the registry logs what it could not hook, and goes on
+        if not hasattr(pkgutil.resolve_name(target), "__wrapped__"):
+            raise TypeError(f"{target} could not be hooked")
+    _hooked = True
 
 
-class _Dispatch:
-    def __init__(self, module: Any, policy: _metro.PolicyInfo, max_tokens: int, global_batch: bool | None):
-        self.module, self.policy, self.max_tokens = module, policy.name, max_tokens
-        self.needs = policy.needs
-        self.global_batch = global_batch
-        self.stock = getattr(module, _FUNCTION)
+def _init_new(stock: Any, cls: Any, layer_id: int, *, is_draft: bool = False) -> Any:
+    info = stock(cls, layer_id, is_draft=is_draft)
+    return info if _active is None or info is None else _active.changed(info, layer_id)
+
+
+def _mapped(stock: Any, topk_ids: Any, info: Any, log2phy_prob: Any = None) -> Any:
+    route = getattr(info, _ROUTE, None)
+    if route is None or log2phy_prob is not None:
+        return stock(topk_ids, info, log2phy_prob)
+    return route[0](topk_ids, route[2], route[1])
+
+
+def _update(stock: Any, metadata: Any, *args: Any, **keywords: Any) -> Any:
+    result = stock(metadata, *args, **keywords)
+    if _active is not None:
+        _active.moved(metadata)
+    return result
+
+
+_HOOKS = {
+    f"{MODULE}.ExpertLocationDispatchInfo.init_new": _init_new,
+    f"{MODULE}.topk_ids_logical_to_physical": _mapped,
+    f"{LOCATION}.ExpertLocationMetadata.update": _update,
+}
+
+
+class Dispatch:
+    """What one process knows of the placement, as tables and routers that stay where they are."""
+
+    def __init__(self, policy: str, needs: str, max_tokens: int, global_batch: bool | None):
+        self.policy, self.needs, self.max_tokens, self.global_batch = policy, needs, max_tokens, global_batch
         self.is_off = False
         self.metadata: Any = None
-        self.maps: np.ndarray | None = None  # [layers, physical], as the routers have them
-        self.num_gpus = 0
+        self.maps = np.empty((0, 0), np.int32)  # [layers, physical], as tables and routers have them
+        self.homes: Any = None  # [layers, experts] slots, on the device
         self.routers: dict[Any, Any] = {}
-        self.patched: list[tuple[Any, str, Any]] = []
 
-    # -- hooks
-
-    def patch(self) -> None:
-        @functools.wraps(self.stock)
-        def mapped(topk_ids, info, *rest, **more):
-            if not (self.is_off or info is None or rest or more):
-                try:
-                    replica_ids = self.route(topk_ids, info)
-                    if replica_ids is not None:
-                        return replica_ids
-                except Exception as error:
-                    self.turn_off(f"{type(error).__name__}: {error}")
-            return self.stock(topk_ids, info, *rest, **more)
-
-        torch = sys.modules.get("torch")
-        if torch is not None and hasattr(torch, "compiler"):
-            mapped = torch.compiler.disable(mapped)  # raw pointers and streams mean nothing to it
-        for other in list(sys.modules.values()):  # those that imported it by name
-            name = getattr(other, "__name__", None)
-            if isinstance(name, str) and name.startswith("sglang") and vars(other).get(_FUNCTION) is self.stock:
-                self.replace(other, _FUNCTION, mapped)
-        if vars(self.module).get(_FUNCTION) is self.stock:
-            self.replace(self.module, _FUNCTION, mapped)
-
-        info_class = self.module.ExpertLocationDispatchInfo
-        make = info_class.init_new  # bound to the class
-
-        def init_new(cls, layer_id):
-            info = make(layer_id)
-            if info is not None:
-                object.__setattr__(info, _LAYER, layer_id)
+    def changed(self, info: Any, layer: int) -> Any:
+        """The argument of the mapping: SGLang's own, or with our table in it, or marked for our policy."""
+        batch = phase.forward_batch()
+        if self.is_off or info.ep_dispatch_algorithm not in ("static", "dynamic") or not phase.is_decode(batch):
             return info
+        metadata = importlib.import_module(MODULE).get_global_expert_location_metadata()
+        if metadata is not self.metadata and not self.start(metadata):
+            return info
+        if self.policy == "home":
+            return dataclasses.replace(
+                info, ep_dispatch_algorithm="static", partial_logical_to_rank_dispatch_physical_map=self.homes[layer]
+            )
+        rows = batch.input_ids.shape[0] if batch.input_ids is not None else 0
+        if rows <= self.max_tokens:
+            # Read here: the mapping runs inside a compiled function.
+            setattr(info, _ROUTE, (_route_op(), layer, batch.moe_num_token_non_padded()))
+        return info
 
-        self.replace(info_class, "init_new", classmethod(init_new))
-        self.follow_updates()
-
-    def follow_updates(self) -> None:
-        """After SGLang has moved experts, the routers follow, in the stream that moved them."""
-        location = importlib.import_module(self.module.get_global_expert_location_metadata.__module__)
-        metadata_class = getattr(location, "ExpertLocationMetadata", None)
-        if not callable(getattr(metadata_class, "update", None)):
-            return  # an engine without rebalancing
-        update = metadata_class.update
-
-        @functools.wraps(update)
-        def updated(metadata, *args, **keywords):
-            result = update(metadata, *args, **keywords)
-            if metadata is self.metadata and not self.is_off:
-                try:
-                    self.refresh()
-                except Exception as error:
-                    self.turn_off(f"{type(error).__name__}: {error}")
-            return result
-
-        self.replace(metadata_class, "update", updated)
-
-    def replace(self, owner: Any, name: str, value: Any) -> None:
-        self.patched.append((owner, name, vars(owner)[name]))
-        setattr(owner, name, value)
-
-    def restore(self) -> None:
-        for owner, name, value in reversed(self.patched):
-            setattr(owner, name, value)
-
-    def turn_off(self, why: str) -> None:
-        self.is_off = True
-        logger.warning("metro: SGLang's own dispatch from here on: %s", why)
-
-    # -- routing
-
-    def route(self, topk_ids: Any, info: Any) -> Any:
-        """The physical ids, or None to leave the batch to SGLang."""
-        layer = getattr(info, _LAYER, None)
-        if layer is None or info.ep_dispatch_algorithm not in ("static", "dynamic"):
-            return None
-        if len(topk_ids.shape) != 2 or topk_ids.shape[0] > self.max_tokens:
-            return None
-        if self.metadata is None and not self.start():
-            return None
-        router = self.router_for(layer, topk_ids)
-        if isinstance(router, _metro.Router):
-            return _on_host(router, topk_ids)
-        ids = topk_ids if topk_ids.is_contiguous() else topk_ids.contiguous()
-        return router.route_tensor(layer, ids)
-
-    def start(self) -> bool:
-        if self.needs != "own-rows":
-            whole = _sees_whole_batch() if self.global_batch is None else self.global_batch
-            if not whole:
-                self.turn_off(f"{self.policy} needs the whole batch on every rank, which this setup does not give")
-                return False
-        metadata = self.module.get_global_expert_location_metadata()
-        self.maps = _maps(metadata)
-        self.num_gpus = int(metadata.ep_size)
-        self.metadata = metadata
+    def start(self, metadata: Any) -> bool:
+        """Takes a placement up. Everything it looks at is the same on all ranks."""
+        whole = _sees_whole_batch() if self.global_batch is None else self.global_batch
+        if self.needs != "own-rows" and not whole:
+            self.is_off = True
+            logger.warning(
+                "metro: SGLang's own dispatch: %s needs the whole batch on every rank, which --moe-a2a-backend "
+                "does not give; METRO_SGLANG_DECODE=home needs nothing",
+                self.policy,
+            )
+            return False
+        self.metadata, self.maps, self.routers = metadata, _maps(metadata), {}
+        self.homes = metadata.logical_to_all_physical_map[:, :, 0].clone()
+        if self.policy == "home":
+            for layer in range(len(self.maps)):
+                self.write_homes(layer)
+        logger.info(
+            "metro: decode by %s, the rest by SGLang; %d layers, %d experts in %d slots on %d GPUs",
+            self.policy, len(self.maps), metadata.num_logical_experts, self.maps.shape[1], metadata.ep_size,
+        )  # fmt: skip
         return True
 
+    def write_homes(self, layer: int) -> None:
+        """In place, in the current stream: captured graphs read this table."""
+        slots = self.maps.shape[1] // self.metadata.ep_size
+        homes = exact_homes(self.maps[layer], self.metadata.num_logical_experts, slots_per_gpu=slots)
+        self.homes[layer].copy_(importlib.import_module("torch").from_numpy(homes))
+
+    def moved(self, metadata: Any) -> None:
+        """After SGLang has moved experts. An error is raised, not logged: a rank that kept the old table
+        would disagree with the others about who computes a token."""
+        if metadata is not self.metadata:
+            return
+        previous, self.maps = self.maps, _maps(metadata)
+        try:
+            for layer in np.flatnonzero((previous != self.maps).any(axis=1)).tolist():
+                if self.policy == "home":
+                    self.write_homes(layer)
+                self.update_routers(layer)
+        except Exception as error:
+            raise DeviceError(f"metro cannot follow SGLang's rebalancing; unset METRO_SGLANG_DECODE: {error}") from error
+
+    # -- policies other than home
+
+    def route(self, topk_ids: Any, num_real: Any, layer: int) -> Any:
+        torch = importlib.import_module("torch")
+        if num_real is not None:  # SGLang masks the rows that pad a batch later; they activate nothing
+            rows = torch.arange(topk_ids.shape[0], device=topk_ids.device)
+            topk_ids = topk_ids.masked_fill((rows >= num_real)[:, None], -1)
+        router = self.router_for(layer, topk_ids)
+        if not topk_ids.is_cuda:
+            return torch.from_numpy(router.route(topk_ids)).to(topk_ids.dtype)
+        return router.route_tensor(layer, topk_ids.contiguous())
+
     def router_for(self, layer: int, topk_ids: Any) -> Any:
-        is_cuda = bool(getattr(topk_ids, "is_cuda", False))
-        key = ("cuda", topk_ids.shape[1]) if is_cuda else layer
+        from metro_moe import _metro, cuda
+
+        key = ("cuda", topk_ids.shape[1]) if topk_ids.is_cuda else layer
         if key not in self.routers:
-            placement = _metro.Placement([self.layer_placement(i) for i in range(len(self.maps))])
-            if is_cuda:
+            if topk_ids.is_cuda:
+                placement = _metro.Placement([self.layer_placement(i) for i in range(len(self.maps))])
                 self.routers[key] = cuda.Router(
                     placement, policy=self.policy, topk=topk_ids.shape[1], max_tokens=self.max_tokens
                 )
             else:
-                self.routers[key] = _metro.Router(placement.layers[layer], self.policy, layer=layer)
+                self.routers[key] = _metro.Router(self.layer_placement(layer), self.policy, layer=layer)
         return self.routers[key]
 
     def layer_placement(self, layer: int) -> Any:
-        num_experts = int(self.maps.max()) + 1
-        return _metro.LayerPlacement(self.maps[layer], num_experts, self.num_gpus)
+        from metro_moe import _metro
 
-    def refresh(self) -> None:
-        previous, self.maps = self.maps, _maps(self.metadata)
-        for layer in np.flatnonzero((previous != self.maps).any(axis=1)).tolist():
-            self.routers.pop(layer, None)
-            for router in self.routers.values():
-                if isinstance(router, cuda.Router):
-                    stream = cuda.current_stream(self.metadata.physical_to_logical_map)
-                    router.update(layer, self.layer_placement(layer), stream)
+        return _metro.LayerPlacement(self.maps[layer], self.metadata.num_logical_experts, self.metadata.ep_size)
+
+    def update_routers(self, layer: int) -> None:
+        self.routers.pop(layer, None)  # the host's
+        for key, router in self.routers.items():
+            if isinstance(key, tuple):
+                from metro_moe import cuda
+
+                stream = cuda.current_stream(self.metadata.physical_to_logical_map)
+                router.update(layer, self.layer_placement(layer), stream)
+
+
+def _sees_whole_batch() -> bool:
+    return importlib.import_module("sglang.srt.runtime_context").get_exec().moe.moe_a2a_backend == "none"
 
 
 def _maps(metadata: Any) -> np.ndarray:
-    maps = getattr(metadata, "physical_to_logical_map_cpu", None)
-    if maps is None:
-        maps = metadata.physical_to_logical_map
-        maps = maps.cpu() if hasattr(maps, "cpu") else maps
-    return np.array(maps, np.int32)
+    return metadata.physical_to_logical_map_cpu.numpy().astype(np.int32)  # a copy
 
 
-def _on_host(router: _metro.Router, topk_ids: Any) -> Any:
-    replica_ids = router.route(topk_ids)
-    torch = sys.modules.get("torch")
-    if torch is not None and isinstance(topk_ids, torch.Tensor):
-        return torch.from_numpy(replica_ids).to(topk_ids.dtype)
-    return replica_ids.astype(topk_ids.dtype)
+def _route_op() -> Any:
+    """The policy as an opaque op: the mapping is called inside a torch.compile'd function."""
+    torch = importlib.import_module("torch")
+    if not hasattr(torch.ops.metro_moe, "sglang_route"):
+        schema = "(Tensor topk_ids, Tensor? num_real, SymInt layer) -> Tensor"
+        op = torch.library.custom_op("metro_moe::sglang_route", _route, mutates_args=(), schema=schema)
+        op.register_fake(lambda topk_ids, num_real, layer: torch.empty_like(topk_ids))
+    return torch.ops.metro_moe.sglang_route
+
+
+def _route(topk_ids: Any, num_real: Any, layer: int) -> Any:
+    if _active is None:  # a compiled function or a graph that outlived uninstall()
+        raise DeviceError("metro_moe.sglang.uninstall() was called while SGLang ran")
+    return _active.route(topk_ids, num_real, layer)

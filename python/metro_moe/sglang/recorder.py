@@ -18,9 +18,13 @@ import numpy.typing as npt
 from metro_moe._metro import RoutingTrace
 from metro_moe.errors import InputError
 
-_DECODE, _TARGET_VERIFY = 2, 5
+_EXTEND, _DECODE, _MIXED, _TARGET_VERIFY, _SPLIT_PREFILL = 1, 2, 3, 5, 8
 # SGLang's ForwardMode. A pass that verifies drafts is a decode pass to the experts.
-_MODES = {"prefill": {1}, "decode": {_DECODE, _TARGET_VERIFY}, "mixed": {1, 2, 3, 5}}
+_MODES = {
+    "prefill": {_EXTEND, _SPLIT_PREFILL},
+    "decode": {_DECODE, _TARGET_VERIFY},
+    "mixed": {_EXTEND, _DECODE, _MIXED, _TARGET_VERIFY, _SPLIT_PREFILL},
+}
 
 
 def load_recording(path: str | os.PathLike[str]) -> dict[str, Any]:
