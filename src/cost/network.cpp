@@ -11,19 +11,6 @@ namespace {
 constexpr double kHopUs = 14;
 constexpr double kNetworkEfficiency = 0.94;
 
-/// Rate over that of the GPU the constants were measured on, for GPUs of slower or faster links.
-double link_scale(const GpuSpec& gpu) noexcept {
-  switch (architecture_of(gpu)) {
-    case Architecture::kAmpere:
-      return gpu.link_bytes_per_s / 300e9;
-    case Architecture::kHopper:
-      return gpu.link_bytes_per_s / 450e9;
-    case Architecture::kBlackwell:
-      return gpu.link_bytes_per_s / 900e9;
-  }
-  return 1;
-}
-
 /// Share of a collective's bytes that each GPU sends or gets over the network.
 double network_share(Collective collective, double domains, double ranks) noexcept {
   const double remote = (domains - 1) / domains;
@@ -53,9 +40,10 @@ Network::Network(const GpuSpec& gpu, int gpus_per_domain, double alpha_scale,
 AlphaBeta Network::line(Collective collective, int ranks) const {
   if (ranks <= 1) return {0, 1e9};
   const int inside = std::min(ranks, gpus_per_domain_);
-  AlphaBeta line = collective_time(architecture_of(gpu_), collective, std::max(inside, 2)).line;
+  const auto& measured_on = collective_time(architecture_of(gpu_), collective, std::max(inside, 2));
+  AlphaBeta line = measured_on.line;
   line.alpha_us *= alpha_scale_;
-  line.beta_gb_s *= link_scale(gpu_);
+  line.beta_gb_s *= gpu_.link_bytes_per_s / measured_on.link_bytes_per_s;
   if (calibration_ != nullptr) {
     for (const Calibration::Collective& measured : calibration_->collectives) {
       if (measured.gpus == inside && measured.name == collective_name(collective)) {

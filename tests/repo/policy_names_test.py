@@ -32,7 +32,7 @@ ALLOWED = {
     "src/io/placement_file.cpp": ("fields of a placement file", {"home", "shares"}),
     "src/report/policies_result.cpp": ("a column that says what is used", {"shares"}),
     "python/src/placement.cpp": ("fields of a placement", {"home", "shares"}),
-    "python/metro_moe/sglang/dispatch.py": ("a mode of SGLang's; the policy that needs no library", {"static", "home"}),
+    "python/metro_moe/sglang/dispatch.py": ("a mode of SGLang's, and the policy that this mode looks up", {"static", "home"}),
 }
 
 

@@ -257,6 +257,14 @@ TEST(Network, CrossingDomainsCostsAHopAndTheNetwork) {
             wide.line(Collective::kAllToAll, 8).alpha_us);
 }
 
+TEST(Network, ScalesByTheLinksThatWereMeasured) {
+  // No A100 ran the low-latency kernels: Hopper's line, at the A100's narrower links.
+  const auto a100 = cost::Network(*find_gpu("a100"), 0, 1, nullptr).line(Collective::kDispatch, 8);
+  const auto h100 = cost::Network(*find_gpu("h100"), 0, 1, nullptr).line(Collective::kDispatch, 8);
+  EXPECT_EQ(a100.alpha_us, h100.alpha_us);
+  EXPECT_NEAR(a100.beta_gb_s, h100.beta_gb_s * 300 / 450, 1e-9);
+}
+
 TEST(ExpectedExperts, UniformRoutingIsTheBinomial) {
   const ModelConfig& model = *find_model("Qwen3-30B-A3B");
   const cost::ExpectedExperts experts(model, on(8, model), 0);

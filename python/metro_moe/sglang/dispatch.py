@@ -41,9 +41,9 @@ def install(policy: str = "home", *, max_tokens: int = 1024, global_batch: bool 
     an all-to-all backend. Calling it again changes nothing.
     """
     global _active
-    known = policy_names()
-    if policy not in known:
-        raise UsageError(f"policy is {policy!r}, must be one of {', '.join(known)}")
+    needs = policy_needs()
+    if policy not in needs:
+        raise UsageError(f"policy is {policy!r}, must be one of {', '.join(needs)}")
     if _active is not None:
         return True
     try:
@@ -52,7 +52,7 @@ def install(policy: str = "home", *, max_tokens: int = 1024, global_batch: bool 
     except Exception as error:
         logger.warning("metro: SGLang stays as it is: %s", error)
         return False
-    _active = Dispatch(policy, max_tokens, global_batch)
+    _active = Dispatch(policy, needs[policy], max_tokens, global_batch)
     return True
 
 
@@ -62,22 +62,11 @@ def uninstall() -> None:
     _active = None
 
 
-def policy_names() -> list[str]:
-    """`home` needs NumPy alone, the others the compiled library."""
-    try:
-        from metro_moe import _metro
-    except ImportError:
-        return ["home"]
-    return [policy.name for policy in _metro.policies()]
+def policy_needs() -> dict[str, str]:
+    """What each policy must know of a batch (`metro policies`)."""
+    from metro_moe import _metro
 
-
-def _needs_whole_batch(policy: str) -> bool:
-    """By the library's table; without the library there is `home` alone, which needs nothing."""
-    try:
-        from metro_moe import _metro
-    except ImportError:
-        return False
-    return any(info.name == policy and info.needs != "own-rows" for info in _metro.policies())
+    return {policy.name: policy.needs for policy in _metro.policies()}
 
 
 def _check() -> None:
@@ -140,8 +129,8 @@ _HOOKS = {
 class Dispatch:
     """What one process knows of the placement, as tables and routers that stay where they are."""
 
-    def __init__(self, policy: str, max_tokens: int, global_batch: bool | None):
-        self.policy, self.max_tokens, self.global_batch = policy, max_tokens, global_batch
+    def __init__(self, policy: str, needs: str, max_tokens: int, global_batch: bool | None):
+        self.policy, self.needs, self.max_tokens, self.global_batch = policy, needs, max_tokens, global_batch
         self.is_off = False
         self.metadata: Any = None
         self.maps = np.empty((0, 0), np.int32)  # [layers, physical], as tables and routers have them
@@ -168,7 +157,8 @@ class Dispatch:
 
     def start(self, metadata: Any) -> bool:
         """Takes a placement up. Everything it looks at is the same on all ranks."""
-        if _needs_whole_batch(self.policy) and not (_sees_whole_batch() if self.global_batch is None else self.global_batch):
+        whole = _sees_whole_batch() if self.global_batch is None else self.global_batch
+        if self.needs != "own-rows" and not whole:
             self.is_off = True
             logger.warning(
                 "metro: SGLang's own dispatch: %s needs the whole batch on every rank, which --moe-a2a-backend "
