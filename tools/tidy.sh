@@ -1,18 +1,15 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # clang-tidy over our C++ sources: tools/tidy.sh [all | COMMIT]
-# Without an argument: over what changed since $METRO_TIDY_BASE, else since this branch left
-# origin/main, else since the last tag, else in the last commit. Needs a configured build/tidy.
+# Without an argument: over what changed since $METRO_TIDY_BASE (a commit, or "all"), else since the
+# last tag, else in the last commit. Needs a configured build/tidy.
 # Without the path-sensitive analyzer, which takes half of the time; .clang-tidy keeps it for the desk.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 base=${1:-${METRO_TIDY_BASE:-}}
 if [ -z "$base" ]; then
-  base=$(git merge-base HEAD origin/main 2>/dev/null || true)
-  if [ -z "$base" ] || [ "$base" = "$(git rev-parse HEAD)" ]; then
-    base=$(git describe --tags --abbrev=0 HEAD 2>/dev/null || git rev-parse -q --verify HEAD~1 || echo all)
-  fi
+  base=$(git describe --tags --abbrev=0 HEAD 2>/dev/null || git rev-parse -q --verify HEAD~1 || echo all)
 fi
 
 # Headers are seen through the sources that include them; CUDA hosts are in no build of clang's.

@@ -50,11 +50,12 @@ class Server:
         expert_location.set_global_expert_location_metadata(made, allow_overwrite=True)
         return made
 
-    def step(self, mode=ForwardMode.DECODE, *, rows=8, real=None, extend=False):
-        """A running step: SGLang's own batch in its own context."""
+    def step(self, mode=None, *, rows=8, real=None, extend=False):
+        """A running step, of decode unless `mode` says otherwise: SGLang's own batch in its own context."""
         batch = ForwardBatch.__new__(ForwardBatch)
         batch.__dict__.update(
-            forward_mode=mode, is_extend_in_batch=extend, input_ids=torch.zeros(rows, dtype=torch.int64), batch_size=rows,
+            forward_mode=ForwardMode.DECODE if mode is None else mode, is_extend_in_batch=extend,
+            input_ids=torch.zeros(rows, dtype=torch.int64), batch_size=rows,
             attn_cp_metadata=None, num_token_non_padded=None if real is None else torch.tensor(real, dtype=torch.int32),
         )  # fmt: skip
         return forward_context(ForwardContext(attn_backend=None), forward_batch=batch)
