@@ -9,6 +9,8 @@ function(metro_install export)
     LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}
     ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR}
     FILE_SET HEADERS DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
+  # They find each other beside themselves.
+  set_target_properties(${ARGN} PROPERTIES INSTALL_RPATH "$ORIGIN" INSTALL_RPATH_USE_LINK_PATH ON)
   install(EXPORT ${export} NAMESPACE metro:: DESTINATION ${metro_config_dir})
 endfunction()
 
