@@ -27,7 +27,7 @@ BESIDE = {
 BESIDE["report/layers"] = [*BESIDE["layer_bench"], "layer_bench", "report"]
 # A public header belongs to the layer that has its .cpp; these have none of their name, and
 # include/metro/cuda/ is all cuda's, include/metro/ep/ all ep's.
-PUBLIC = {"error": "core", "policy_names": "core", "io": "io", "convert": "io", "c": "c"}
+PUBLIC = {"error": "core", "policy_names": "core", "dispatch": "core", "io": "io", "convert": "io", "c": "c"}
 
 INCLUDE = re.compile(r'^\s*#\s*include\s*"([^"]+)"', re.MULTILINE)
 # At the start of a line, so neither nested nor in an unnamed namespace that indents.

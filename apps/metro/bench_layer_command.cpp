@@ -36,7 +36,8 @@ namespace {
 
 constexpr std::array<std::string_view, 2> kDevices = {"cpu", "cuda"};
 constexpr std::array<std::string_view, 4> kTransports = {"virtual", "local", "mpi", "nccl"};
-constexpr std::array<std::string_view, 2> kDispatches = {"all-gather", "all-to-all"};
+constexpr std::array<std::string_view, 2> kDispatches = {to_string(Dispatch::kAllGather),
+                                                         to_string(Dispatch::kAllToAll)};
 constexpr std::array<std::string_view, 2> kCombines = {"reduce-scatter", "all-to-all"};
 constexpr std::array<std::string_view, 3> kExperts = {kWholeExperts, kMoeTp,
                                                       "tensor-sharded"};  // old spelling
@@ -56,7 +57,7 @@ struct BenchLayerOptions : CommonOptions {
   int repeats = 0;
   int hidden = 0;
   int intermediate = 0;
-  std::string dispatch = "all-gather";
+  std::string dispatch{to_string(Dispatch::kAllGather)};
   std::string combine = "reduce-scatter";
   std::string experts = "ep";
   std::string device = "cpu";

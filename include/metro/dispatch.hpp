@@ -13,9 +13,13 @@ enum class Dispatch : std::uint8_t {
 };
 
 /// "all-gather" or "all-to-all", in results and on the command line.
-std::string_view to_string(Dispatch dispatch) noexcept;
+constexpr std::string_view to_string(Dispatch dispatch) noexcept {
+  return dispatch == Dispatch::kAllGather ? "all-gather" : "all-to-all";
+}
 
 /// The dispatch of that name; any other name is all-gather.
-Dispatch dispatch_of(std::string_view name) noexcept;
+constexpr Dispatch dispatch_of(std::string_view name) noexcept {
+  return name == to_string(Dispatch::kAllToAll) ? Dispatch::kAllToAll : Dispatch::kAllGather;
+}
 
 }  // namespace metro

@@ -8,6 +8,7 @@
 #include <nanobind/stl/vector.h>
 
 #include <string>
+#include <vector>
 
 #include "array.hpp"
 #include "metro/error.hpp"
@@ -28,6 +29,12 @@ Loads make_loads(nb::handle object) {
   }
   return {static_cast<int>(array.shape(0)), static_cast<int>(array.shape(1)),
           to_double(array, "loads")};
+}
+
+std::vector<double> layer_load(nb::handle object) {
+  const AnyArray array = as_array(object, "load");
+  require_dims(array, 1, "[experts]", "load");
+  return to_double(array, "load");
 }
 
 Placement place_loads(nb::handle loads, int num_replicas, int num_gpus,
@@ -78,9 +85,7 @@ void bind_placer(nb::module_& module) {
   module.def(
       "solve_shares",
       [](const LayerPlacement& placement, nb::handle load) {
-        const AnyArray array = as_array(load, "load");
-        require_dims(array, 1, "[experts]", "load");
-        return to_numpy(solve_shares(placement, to_double(array, "load")));
+        return to_numpy(solve_shares(placement, layer_load(load)));
       },
       nb::arg("placement"), nb::arg("load"),
       nb::sig("def solve_shares(placement: LayerPlacement, load: numpy.typing.ArrayLike) -> "
@@ -89,9 +94,7 @@ void bind_placer(nb::module_& module) {
   module.def(
       "solve_homes",
       [](const LayerPlacement& placement, nb::handle load) {
-        const AnyArray array = as_array(load, "load");
-        require_dims(array, 1, "[experts]", "load");
-        return to_numpy(solve_homes(placement, to_double(array, "load")));
+        return to_numpy(solve_homes(placement, layer_load(load)));
       },
       nb::arg("placement"), nb::arg("load"),
       nb::sig("def solve_homes(placement: LayerPlacement, load: numpy.typing.ArrayLike) -> "

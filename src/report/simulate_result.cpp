@@ -92,7 +92,7 @@ std::string simulation_table(const SimulationConfig& config, const SimulationRes
       "Simulated ({} fidelity, routing {}, seed {}): {:.1f} s of serving in {:.2f} s.\n\n",
       config.model.name, data_type_name(deployment.expert_weights), deployment.gpus,
       config.gpu.name, deployment.tp, in_force("ep"),
-      deployment.tensor_sharded_experts ? "moe-TP" : "whole experts", config.replication,
+      deployment.tensor_sharded_experts ? kMoeTp : "whole experts", config.replication,
       config.algorithm, config.policy, config.prefill_policy, in_force("fidelity"),
       in_force("routing"), config.seed, simulated.simulated_s, wall_s);
 

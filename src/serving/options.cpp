@@ -28,8 +28,8 @@ using Spelled = std::array<std::pair<std::string_view, Value>, kCount>;
 constexpr Spelled<DataType> kCacheTypes = {{{"bf16", DataType::kBf16}, {"fp8", DataType::kFp8}}};
 constexpr Spelled<bool, 3> kExperts = {
     {{kWholeExperts, false}, {kMoeTp, true}, {"tensor-sharded", true}}};  // old spelling
-constexpr Spelled<Dispatch> kDispatches = {
-    {{"all-gather", Dispatch::kAllGather}, {"all-to-all", Dispatch::kAllToAll}}};
+constexpr Spelled<Dispatch> kDispatches = {{{to_string(Dispatch::kAllGather), Dispatch::kAllGather},
+                                            {to_string(Dispatch::kAllToAll), Dispatch::kAllToAll}}};
 constexpr Spelled<Fidelity> kFidelities = {
     {{"full", Fidelity::kFull}, {"table", Fidelity::kTable}}};
 

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstdlib>
 #include <random>
+#include <utility>
 #include <vector>
 
 #include "device_test.hpp"
@@ -237,22 +238,16 @@ TEST_F(ExpertStageTest, EqualsItsDefinition) {
 TEST_F(ExpertStageTest, MultipliesDeepRows) {
   for (const DataType type : {DataType::kBf16, DataType::kFp8}) {
     for (const int tokens : {3, 40}) {
-      check({.hidden = 7168,
-             .intermediate = 256,
-             .topk = 2,
-             .num_tokens = tokens,
-             .num_slots = 3,
-             .first_slot = 0,
-             .weights = type},
-            static_cast<unsigned>(tokens));
-      check({.hidden = 128,
-             .intermediate = 4608,
-             .topk = 2,
-             .num_tokens = tokens,
-             .num_slots = 3,
-             .first_slot = 0,
-             .weights = type},
-            static_cast<unsigned>(tokens));
+      for (const auto& [hidden, intermediate] : {std::pair(7168, 256), std::pair(128, 4608)}) {
+        check({.hidden = hidden,
+               .intermediate = intermediate,
+               .topk = 2,
+               .num_tokens = tokens,
+               .num_slots = 3,
+               .first_slot = 0,
+               .weights = type},
+              static_cast<unsigned>(tokens));
+      }
     }
   }
 }

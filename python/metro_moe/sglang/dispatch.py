@@ -248,10 +248,12 @@ def _maps(metadata: Any) -> np.ndarray:
 
 def _route_op() -> Any:
     """The policy as an opaque op: the mapping is called inside a torch.compile'd function."""
-    torch = importlib.import_module("torch")
+    import torch
+    from torch import library
+
     if not hasattr(torch.ops.metro_moe, "sglang_route"):
         schema = "(Tensor topk_ids, Tensor? num_real, SymInt layer) -> Tensor"
-        op = torch.library.custom_op("metro_moe::sglang_route", _route, mutates_args=(), schema=schema)
+        op = library.custom_op("metro_moe::sglang_route", _route, mutates_args=(), schema=schema)
         op.register_fake(lambda topk_ids, num_real, layer: torch.empty_like(topk_ids))
     return torch.ops.metro_moe.sglang_route
 
