@@ -7,6 +7,7 @@
 #include <string_view>
 #include <utility>
 
+#include "metro/expert_cost.hpp"
 #include "metro/placement.hpp"
 #include "metro/policy_names.hpp"
 #include "metro/topk.hpp"
@@ -18,6 +19,8 @@ struct RouteOptions {
   std::uint64_t seed = 0;  ///< `random`
   int layer = 0;           ///< `random`
   int num_nodes = 1;       ///< `static`; GPUs per node = num_gpus / num_nodes
+  /// `hybrid`; null: ExpertCost::standard
+  std::shared_ptr<const ExpertCost> cost = nullptr;
 };
 
 /// A routing policy bound to one layer's placement; owns its workspace.

@@ -22,5 +22,6 @@ MakePolicy make_shares;
 MakePolicy make_metro_paper;
 MakePolicy make_metro;
 MakePolicy make_optimal;
+MakePolicy make_hybrid;
 
 }  // namespace metro::routing

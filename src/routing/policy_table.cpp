@@ -112,6 +112,15 @@ constexpr auto kPolicies = std::to_array<PolicyInfo>({
      .route_us = 2.3,
      .calibration_key = "optimal",
      .make = routing::make_optimal},
+    {.name = "hybrid",
+     .rule = "least modelled time of the slowest GPU, for any batch",
+     .source = "metro",
+     .needs = kIds,
+     .counts_tokens = true,
+     .uses_homes = true,
+     .route_us = 6.3,
+     .calibration_key = "even",
+     .make = routing::make_hybrid},
 });
 
 }  // namespace

@@ -138,7 +138,7 @@ TEST(Router, NamesWhatIsWrong) {
   EXPECT_EQ(
       error_of(small_layer(), "metroo", {}),
       "unknown policy 'metroo', known: even, hash, round-robin, random, static, single, home, "
-      "shares, metro-paper, metro, optimal");
+      "shares, metro-paper, metro, optimal, hybrid");
   EXPECT_EQ(error_of(small_layer(), "static", {.num_nodes = 3}), "3 nodes do not divide 4 GPUs");
   LayerPlacement bad = small_layer();
   bad.replica_to_gpu[2] = 9;
