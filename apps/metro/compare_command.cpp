@@ -57,6 +57,7 @@ void run(const CompareOptions& options) {
     throw Error(ErrorCode::kUsage, "--tokens or --tokens-per-gpu is required");
   }
   spec.tokens = spec.tokens_are_per_gpu ? options.tokens_per_gpu : options.tokens;
+  spec.validate();  // before any file is read
   std::vector<report::TraceComparison> comparisons;
   for (const auto& path : options.traces) comparisons.push_back(compare_trace(path, spec));
 
@@ -83,10 +84,12 @@ void add_compare(CLI::App& app) {
                   "Replay a routing trace under every policy and show what each gains", *options);
   add_paths(*command, "--trace", options->traces, "Routing trace (.npy with its .json); repeatable")
       ->required();
-  add_int_list(*command, "--gpus", spec.gpus, {.min = 1, .max = kMaxGpus}, "GPUs (EP ranks)")
-      ->required();
+  add_int_list(*command, "--gpus", spec.gpus, {.min = 1, .max = kMaxGpus}, "GPUs")->required();
+  add_int_list(*command, "--ep", spec.ep, {.min = 1, .max = kMaxGpus},
+               "GPUs that the experts are spread over; each is sharded beyond. Divides --gpus\n"
+               "(default: all GPUs)");
   add_real_list(*command, "--replication", spec.replication, {.min = 1, .max = kMaxReplicas},
-                "Slots per expert; replicas = ceil(experts * X / GPUs) * GPUs")
+                "Slots per expert; replicas = ceil(experts * X / EP) * EP")
       ->required();
   CLI::Option* tokens = add_int_list(*command, "--tokens", options->tokens, {.min = 1},
                                      "Tokens of a decode batch, over all GPUs");

@@ -19,13 +19,15 @@ struct ActivatedMapSpec {
   std::string policy{kDefaultPolicy};
   int batches = 32;
   std::uint64_t seed = 0;
+  int ep = 0;  ///< as CompareSpec's; 0: `gpus`
 };
 
 /// Activated replicas of every GPU in every layer, means over batches: where the work lies, layer
-/// by layer, for a heat map.
+/// by layer, for a heat map. Where experts are sharded, of every group, in experts' worth of bytes
+/// on one of its GPUs.
 struct ActivatedMap {
   ActivatedMapSpec spec;
-  std::vector<std::vector<double>> activated;  ///< [layers][GPUs]
+  std::vector<std::vector<double>> activated;  ///< [layers][GPUs or groups]
 };
 
 /// Replays decode batches as `compare` does: the same placements and, with the same seed, the same

@@ -56,13 +56,14 @@ void add_policy(CompareSpec& spec, nb::handle policy, std::size_t at, FirstError
 std::vector<CompareRow> compare_trace(const RoutingTrace& trace, std::vector<int> gpus,
                                       std::vector<double> replication, std::vector<int> tokens,
                                       const std::optional<std::vector<nb::object>>& policies,
-                                      std::vector<std::string> algorithms, bool tokens_are_per_gpu,
-                                      int batches, std::uint64_t seed, int num_threads,
-                                      const ProgressCallback& progress) {
+                                      std::vector<std::string> algorithms, std::vector<int> ep,
+                                      bool tokens_are_per_gpu, int batches, std::uint64_t seed,
+                                      int num_threads, const ProgressCallback& progress) {
   FirstError errors;
   CompareSpec spec;
   spec.algorithms = std::move(algorithms);
   spec.gpus = std::move(gpus);
+  spec.ep = std::move(ep);
   spec.replication = std::move(replication);
   spec.tokens = std::move(tokens);
   spec.tokens_are_per_gpu = tokens_are_per_gpu;
@@ -88,21 +89,21 @@ std::vector<CompareRow> compare_trace(const RoutingTrace& trace, std::vector<int
 }
 
 // The fields by name, once for attributes and for dictionaries.
-constexpr auto kFields =
-    std::tuple(std::pair("algorithm", &CompareRow::algorithm), std::pair("gpus", &CompareRow::gpus),
-               std::pair("replication", &CompareRow::replication),
-               std::pair("replicas", &CompareRow::replicas),
-               std::pair("tokens", &CompareRow::tokens), std::pair("policy", &CompareRow::policy),
-               std::pair("max_activated", &CompareRow::max_activated),
-               std::pair("max_tokens", &CompareRow::max_tokens),
-               std::pair("activated_total", &CompareRow::activated_total),
-               std::pair("active_experts", &CompareRow::active_experts),
-               std::pair("no_replication", &CompareRow::no_replication),
-               std::pair("token_imbalance", &CompareRow::token_imbalance),
-               std::pair("vs_even", &CompareRow::vs_even),
-               std::pair("vs_no_replication", &CompareRow::vs_no_replication),
-               std::pair("vs_optimal", &CompareRow::vs_optimal),
-               std::pair("worse_than_none", &CompareRow::worse_than_none));
+constexpr auto kFields = std::tuple(
+    std::pair("algorithm", &CompareRow::algorithm), std::pair("gpus", &CompareRow::gpus),
+    std::pair("ep", &CompareRow::ep), std::pair("replication", &CompareRow::replication),
+    std::pair("replicas", &CompareRow::replicas), std::pair("tokens", &CompareRow::tokens),
+    std::pair("policy", &CompareRow::policy),
+    std::pair("max_activated", &CompareRow::max_activated),
+    std::pair("max_tokens", &CompareRow::max_tokens),
+    std::pair("activated_total", &CompareRow::activated_total),
+    std::pair("active_experts", &CompareRow::active_experts),
+    std::pair("no_replication", &CompareRow::no_replication),
+    std::pair("token_imbalance", &CompareRow::token_imbalance),
+    std::pair("vs_even", &CompareRow::vs_even),
+    std::pair("vs_no_replication", &CompareRow::vs_no_replication),
+    std::pair("vs_optimal", &CompareRow::vs_optimal), std::pair("vs_ep", &CompareRow::vs_ep),
+    std::pair("worse_than_none", &CompareRow::worse_than_none));
 
 nb::dict as_dict(const CompareRow& row) {
   nb::dict out;
@@ -130,8 +131,9 @@ void bind_compare(nb::module_& module) {
       "compare", &compare_trace, nb::arg("trace"), nb::kw_only(), nb::arg("gpus"),
       nb::arg("replication"), nb::arg("tokens"), nb::arg("policies") = nb::none(),
       nb::arg("algorithms") = std::vector<std::string>{std::string(kEplbAlgorithm)},
-      nb::arg("tokens_are_per_gpu") = false, nb::arg("batches") = 32, nb::arg("seed") = 0,
-      nb::arg("num_threads") = 0, nb::arg("progress") = nb::none(),
+      nb::arg("ep") = std::vector<int>{}, nb::arg("tokens_are_per_gpu") = false,
+      nb::arg("batches") = 32, nb::arg("seed") = 0, nb::arg("num_threads") = 0,
+      nb::arg("progress") = nb::none(),
       nb::sig("def compare(trace: RoutingTrace, *, gpus: collections.abc.Sequence[int], "
               "replication: collections.abc.Sequence[float], "
               "tokens: collections.abc.Sequence[int], "
@@ -140,11 +142,13 @@ void bind_compare(nb::module_& module) {
               "collections.abc.Callable[[LayerPlacement, numpy.typing.NDArray[numpy.int32]], "
               "numpy.typing.ArrayLike]]] | None = None, "
               "algorithms: collections.abc.Sequence[str] = ['eplb'], "
-              "tokens_are_per_gpu: bool = False, batches: int = 32, seed: int = 0, "
+              "ep: collections.abc.Sequence[int] = [], tokens_are_per_gpu: bool = False, batches: "
+              "int = 32, seed: int = 0, "
               "num_threads: int = 0, "
               "progress: collections.abc.Callable[[int, int], None] | None = None) -> "
               "list[CompareRow]"),
       "Replays decode batches of a trace under every combination of the lists: `metro compare`.\n\n"
+      "`ep`: GPUs that the experts are spread over, each sharded beyond; left out: all.\n"
       "Placements come from the first half of the trace, batches from the second. `policies` left "
       "out:\nall. A policy is a name, or a function of your own: f(layer_placement, topk_ids) "
       "gives "

@@ -19,9 +19,15 @@ ActivatedMap activated_map(const RoutingTrace& trace, const ActivatedMapSpec& sp
     throw Error(ErrorCode::kUsage, fmt::format("batches is {}, must be at least 1", spec.batches));
   }
   const std::int64_t half = trace.num_tokens() / 2;
+  const int ranks = spec.ep == 0 ? spec.gpus : spec.ep;
+  if (ranks < 1 || spec.gpus % ranks != 0) {
+    throw Error(ErrorCode::kUsage,
+                fmt::format("ep is {}, must divide the {} GPUs", spec.ep, spec.gpus));
+  }
+  const double shards = spec.gpus / ranks;  // NOLINT(bugprone-integer-division): it divides
   const PlacementRequest request{
-      .num_replicas = replicas_for(trace.num_experts(), spec.replication, spec.gpus),
-      .num_gpus = spec.gpus};
+      .num_replicas = replicas_for(trace.num_experts(), spec.replication, ranks),
+      .num_gpus = ranks};
   const Placement placement = place(trace.loads(0, half), request, spec.algorithm);
   DecodeBatches batches(trace, half, trace.num_tokens());
   std::vector<std::int32_t> ids(static_cast<std::size_t>(spec.tokens) *
@@ -32,7 +38,7 @@ ActivatedMap activated_map(const RoutingTrace& trace, const ActivatedMapSpec& sp
     const LayerPlacement& of_layer = placement.layers[static_cast<std::size_t>(layer)];
     Router router(of_layer, spec.policy, {.seed = spec.seed, .layer = layer});
     MetricsCounter counter(of_layer);
-    std::vector<double>& sums = map.activated.emplace_back(static_cast<std::size_t>(spec.gpus), 0);
+    std::vector<double>& sums = map.activated.emplace_back(static_cast<std::size_t>(ranks), 0);
     for (int batch = 0; batch < spec.batches; ++batch) {
       trace.gather(batches.draw(spec.tokens, spec.seed, static_cast<std::uint64_t>(batch)), layer,
                    ids);
@@ -42,7 +48,7 @@ ActivatedMap activated_map(const RoutingTrace& trace, const ActivatedMapSpec& sp
         sums[gpu] += metrics.activated_per_gpu[gpu];
       }
     }
-    for (double& sum : sums) sum /= spec.batches;
+    for (double& sum : sums) sum /= spec.batches * shards;
   }
   return map;
 }

@@ -20,7 +20,12 @@ namespace {
 
 /// What the errors of a grid point start with.
 std::string describe(const GridPoint& point) {
-  return fmt::format("{} on {} GPUs with {} replicas", point.algorithm, point.gpus, point.replicas);
+  if (point.ep == point.gpus) {
+    return fmt::format("{} on {} GPUs with {} replicas", point.algorithm, point.gpus,
+                       point.replicas);
+  }
+  return fmt::format("{} on {} GPUs in {} group{} with {} replicas", point.algorithm, point.gpus,
+                     point.ep, point.ep == 1 ? "" : "s", point.replicas);
 }
 
 const CustomPolicy* find_custom(const CompareSpec& spec, std::string_view name) {
@@ -28,33 +33,7 @@ const CustomPolicy* find_custom(const CompareSpec& spec, std::string_view name) 
   return found == spec.custom.end() ? nullptr : &*found;
 }
 
-void check(const RoutingTrace& trace, const CompareSpec& spec) {
-  const auto usage = [](const std::string& message) { throw Error(ErrorCode::kUsage, message); };
-  if (spec.batches < 1) usage(fmt::format("batches is {}, must be at least 1", spec.batches));
-  for (const int gpus : spec.gpus) {
-    if (gpus < 1) usage(fmt::format("gpus is {}, must be at least 1", gpus));
-  }
-  for (const int tokens : spec.tokens) {
-    if (tokens < 1) usage(fmt::format("tokens is {}, must be at least 1", tokens));
-  }
-  for (const double replication : spec.replication) {
-    if (!(replication >= 1)) {
-      usage(fmt::format("replication is {}, must be at least 1", replication));
-    }
-  }
-  for (const CustomPolicy& custom : spec.custom) {
-    const bool is_taken = find_policy(custom.name) != nullptr ||
-                          std::ranges::count(spec.custom, custom.name, &CustomPolicy::name) > 1;
-    if (is_taken) usage(fmt::format("policy '{}' is defined twice", custom.name));
-  }
-  for (const std::string& policy : spec.policies) {
-    if (find_custom(spec, policy) == nullptr) require_policy(policy);
-  }
-  for (const std::string& algorithm : spec.algorithms) {
-    if (find_placement_algorithm(algorithm) == nullptr) {
-      usage(fmt::format("unknown placement algorithm '{}'", algorithm));
-    }
-  }
+void check_batches_fit(const RoutingTrace& trace, const CompareSpec& spec) {
   const std::int64_t held = trace.num_tokens() - trace.num_tokens() / 2;
   for (const int tokens : spec.tokens) {
     for (const int gpus : spec.gpus) {
@@ -68,21 +47,57 @@ void check(const RoutingTrace& trace, const CompareSpec& spec) {
   }
 }
 
-/// Every (algorithm, GPUs, replication) of the grid, each with its batch sizes.
+/// Every (algorithm, GPUs, EP, replication) of the grid, each with its batch sizes.
 std::vector<GridPoint> grid_points(const RoutingTrace& trace, const CompareSpec& spec) {
   std::vector<GridPoint> points;
   for (const std::string& algorithm : spec.algorithms) {
     for (const int gpus : spec.gpus) {
-      for (const double replication : spec.replication) {
-        const int replicas = replicas_for(trace.num_experts(), replication, gpus);
-        points.push_back({algorithm, gpus, replication, replicas, {}});
-        for (const int tokens : spec.tokens) {
-          points.back().tokens.push_back(tokens * (spec.tokens_are_per_gpu ? gpus : 1));
+      for (const int ep : spec.ep.empty() ? std::vector{gpus} : spec.ep) {
+        for (const double replication : spec.replication) {
+          const int replicas = replicas_for(trace.num_experts(), replication, ep);
+          points.push_back({algorithm, gpus, ep, replication, replicas, {}});
+          for (const int tokens : spec.tokens) {
+            points.back().tokens.push_back(tokens * (spec.tokens_are_per_gpu ? gpus : 1));
+          }
         }
       }
     }
   }
   return points;
+}
+
+/// For each point of the grid, the one that does not shard and is otherwise the same: of the grid,
+/// or added to `points`.
+std::vector<std::size_t> unsharded_points(const RoutingTrace& trace,
+                                          std::vector<GridPoint>& points) {
+  std::vector<std::size_t> unsharded;
+  for (std::size_t i = 0, asked = points.size(); i < asked; ++i) {
+    GridPoint whole = points[i];
+    whole.ep = whole.gpus;
+    whole.replicas = replicas_for(trace.num_experts(), whole.replication, whole.ep);
+    const auto found = std::ranges::find_if(points, [&](const GridPoint& point) {
+      return point.algorithm == whole.algorithm && point.gpus == whole.gpus &&
+             point.ep == whole.ep && point.replication == whole.replication;
+    });
+    unsharded.push_back(static_cast<std::size_t>(found - points.begin()));
+    if (found == points.end()) points.push_back(std::move(whole));
+  }
+  return unsharded;
+}
+
+void check_placeable(const Loads& loads, const GridPoint& point, bool may_have_one_group) {
+  try {
+    if (point.ep == 1 && !may_have_one_group && point.replicas > loads.num_experts) {
+      throw Error(ErrorCode::kInfeasible,
+                  fmt::format("every GPU holds a part of every expert, so that replicas are of no "
+                              "use: must be {} (replication 1)",
+                              loads.num_experts));
+    }
+    place(layer_loads(loads, 0), {.num_replicas = point.replicas, .num_gpus = point.ep},
+          point.algorithm);
+  } catch (const Error& error) {
+    throw Error(error.code(), fmt::format("{}: {}", describe(point), error.what()));
+  }
 }
 
 std::vector<std::string_view> replayed_policies(const CompareSpec& spec) {
@@ -125,10 +140,12 @@ void add(GridTotals& totals, GridTotals more) {
   }
 }
 
-/// The rows of one cell: the first `num_asked` of the replayed policies.
+/// The rows of one cell: the first `num_asked` of the replayed policies. `unsharded` is the same
+/// cell without sharding.
 void append_rows(const GridPoint& point, int tokens, const CellTotals& cell,
-                 const std::vector<std::string_view>& names, std::size_t num_asked, double samples,
-                 std::vector<CompareRow>& rows) {
+                 const CellTotals& unsharded, const std::vector<std::string_view>& names,
+                 std::size_t num_asked, double samples, std::vector<CompareRow>& rows) {
+  const int shards = point.gpus / point.ep;
   const auto mean = [samples](std::int64_t sum) { return static_cast<double>(sum) / samples; };
   const auto activated_by = [&](std::string_view policy) {
     const auto at = std::ranges::find(names, policy) - names.begin();
@@ -141,19 +158,21 @@ void append_rows(const GridPoint& point, int tokens, const CellTotals& cell,
     rows.push_back({
         .algorithm = point.algorithm,
         .gpus = point.gpus,
+        .ep = point.ep,
         .replication = point.replication,
         .replicas = point.replicas,
         .tokens = tokens,
         .policy = std::string(names[i]),
-        .max_activated = mean(policy.max_activated),
+        .max_activated = mean(policy.max_activated) / shards,
         .max_tokens = mean(policy.max_tokens),
-        .activated_total = mean(policy.activated),
+        .activated_total = mean(policy.activated) / shards,
         .active_experts = mean(cell.active_experts),
         .no_replication = mean(cell.no_replication),
-        .token_imbalance = ratio(policy.max_tokens * point.gpus, cell.assignments),
+        .token_imbalance = ratio(policy.max_tokens * point.ep, cell.assignments),
         .vs_even = ratio(policy.max_activated, even),
-        .vs_no_replication = ratio(policy.max_activated, cell.no_replication),
+        .vs_no_replication = ratio(policy.max_activated, cell.no_replication * shards),
         .vs_optimal = ratio(policy.max_activated, optimal),
+        .vs_ep = ratio(policy.max_activated, unsharded.policies[i].max_activated * shards),
         .worse_than_none = policy.worse_than_none,
     });
   }
@@ -161,22 +180,54 @@ void append_rows(const GridPoint& point, int tokens, const CellTotals& cell,
 
 }  // namespace
 
+void CompareSpec::validate() const {
+  const auto usage = [](const std::string& message) { throw Error(ErrorCode::kUsage, message); };
+  if (batches < 1) usage(fmt::format("batches is {}, must be at least 1", batches));
+  for (const int count : gpus) {
+    if (count < 1) usage(fmt::format("gpus is {}, must be at least 1", count));
+  }
+  for (const int groups : ep) {
+    if (groups < 1) usage(fmt::format("ep is {}, must be at least 1", groups));
+    for (const int count : gpus) {
+      if (count % groups != 0) {
+        usage(fmt::format("ep is {}, must divide gpus, which is {}", groups, count));
+      }
+    }
+  }
+  for (const int count : tokens) {
+    if (count < 1) usage(fmt::format("tokens is {}, must be at least 1", count));
+  }
+  for (const double slots : replication) {
+    if (!(slots >= 1)) usage(fmt::format("replication is {}, must be at least 1", slots));
+  }
+  for (const CustomPolicy& own : custom) {
+    const bool is_taken = find_policy(own.name) != nullptr ||
+                          std::ranges::count(custom, own.name, &CustomPolicy::name) > 1;
+    if (is_taken) usage(fmt::format("policy '{}' is defined twice", own.name));
+  }
+  for (const std::string& policy : policies) {
+    if (find_custom(*this, policy) == nullptr) require_policy(policy);
+  }
+  for (const std::string& algorithm : algorithms) {
+    if (find_placement_algorithm(algorithm) == nullptr) {
+      usage(fmt::format("unknown placement algorithm '{}'", algorithm));
+    }
+  }
+}
+
 std::vector<CompareRow> compare(const RoutingTrace& trace, const CompareSpec& spec,
                                 const std::function<void(std::size_t, std::size_t)>& progress) {
-  check(trace, spec);
-  const std::vector<GridPoint> points = grid_points(trace, spec);
+  spec.validate();
+  check_batches_fit(trace, spec);
+  std::vector<GridPoint> points = grid_points(trace, spec);
+  const std::size_t num_asked = points.size();
+  const std::vector<std::size_t> unsharded = unsharded_points(trace, points);
   const std::vector<std::string_view> names = replayed_policies(spec);
   const std::vector<MakeRouter> makers = router_makers(spec, names);
   const std::int64_t half = trace.num_tokens() / 2;
   const Loads loads = trace.loads(0, half);
-
   for (const GridPoint& point : points) {  // before hours of replay, not after
-    try {
-      place(layer_loads(loads, 0), {.num_replicas = point.replicas, .num_gpus = point.gpus},
-            point.algorithm);
-    } catch (const Error& error) {
-      throw Error(error.code(), fmt::format("{}: {}", describe(point), error.what()));
-    }
+    check_placeable(loads, point, spec.ep.empty());
   }
 
   const auto num_layers = static_cast<std::size_t>(trace.num_layers());
@@ -194,10 +245,10 @@ std::vector<CompareRow> compare(const RoutingTrace& trace, const CompareSpec& sp
 
   const double samples = static_cast<double>(num_layers) * spec.batches;
   std::vector<CompareRow> rows;
-  for (std::size_t p = 0; p < points.size(); ++p) {
+  for (std::size_t p = 0; p < num_asked; ++p) {
     for (std::size_t t = 0; t < points[p].tokens.size(); ++t) {
-      append_rows(points[p], points[p].tokens[t], totals[p][t], names, spec.policies.size(),
-                  samples, rows);
+      append_rows(points[p], points[p].tokens[t], totals[p][t], totals[unsharded[p]][t], names,
+                  spec.policies.size(), samples, rows);
     }
   }
   return rows;

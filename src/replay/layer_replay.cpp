@@ -43,9 +43,9 @@ LayerReplay::LayerReplay(const RoutingTrace& trace, int layer, const Loads& load
       seed_(seed),
       seen_(static_cast<std::size_t>(trace.num_experts())) {
   const RouteOptions options{.seed = seed, .layer = layer};
-  const auto build = [&](const GridPoint& point, int replicas) {
-    const PlacementRequest request{.num_replicas = replicas, .num_gpus = point.gpus};
-    return place(loads, request, point.algorithm).layers.front();
+  const auto build = [&](std::string_view algorithm, int replicas, int ranks) {
+    const PlacementRequest request{.num_replicas = replicas, .num_gpus = ranks};
+    return place(loads, request, algorithm).layers.front();
   };
   const MakeRouter make_home = [](const LayerPlacement& placement, const RouteOptions& how) {
     return Router(placement, kHomePolicy, how);
@@ -53,14 +53,16 @@ LayerReplay::LayerReplay(const RoutingTrace& trace, int layer, const Loads& load
   std::map<std::pair<std::string_view, int>, std::size_t> baseline_at;
   for (std::size_t p = 0; p < points.size(); ++p) {
     const GridPoint& point = points[p];
-    lanes_.emplace_back(build(point, point.replicas), policies, options);
+    lanes_.emplace_back(build(point.algorithm, point.replicas, point.ep), policies, options);
     const auto [entry, is_new] =
         baseline_at.try_emplace({point.algorithm, point.gpus}, baselines_.size());
     if (is_new) {
       const int replicas = replicas_for(trace.num_experts(), 1.0, point.gpus);
-      baselines_.emplace_back(build(point, replicas), std::vector{make_home}, options);
+      baselines_.emplace_back(build(point.algorithm, replicas, point.gpus), std::vector{make_home},
+                              options);
     }
     baseline_of_.push_back(entry->second);
+    shards_.push_back(point.gpus / point.ep);
     empty_.emplace_back(point.tokens.size(),
                         CellTotals{0, 0, 0, std::vector<PolicyTotals>(policies.size())});
     for (std::size_t i = 0; i < point.tokens.size(); ++i) cells_[point.tokens[i]].push_back({p, i});
@@ -105,6 +107,7 @@ void LayerReplay::replay(TopkView batch, const std::vector<Cell>& cells, GridTot
       baseline_max_[baseline] = lane.counter.count(replica_ids_).max_activated;
     }
     const int none = baseline_max_[baseline];
+    const int none_in_shards = none * shards_[point];
     CellTotals& cell = totals[point][size_index];
     cell.active_experts += active_experts;
     cell.assignments += assignments;
@@ -119,7 +122,7 @@ void LayerReplay::replay(TopkView batch, const std::vector<Cell>& cells, GridTot
       cell.policies[i].max_activated += metrics->max_activated;
       cell.policies[i].max_tokens += metrics->max_tokens;
       cell.policies[i].activated += metrics->activated_total;
-      cell.policies[i].worse_than_none += metrics->max_activated > none ? 1 : 0;
+      cell.policies[i].worse_than_none += metrics->max_activated > none_in_shards ? 1 : 0;
     }
   }
 }

@@ -20,12 +20,14 @@ namespace metro {
 struct GridPoint {
   std::string algorithm;
   int gpus = 0;
+  int ep = 0;  ///< what the placement and the policies see as GPUs
   double replication = 0;
   int replicas = 0;
   std::vector<int> tokens;  ///< of the global batch
 };
 
-/// Sums over (batch, layer) pairs. Integers, so that the order of adding does not matter.
+/// Sums over (batch, layer) pairs, of whole replicas, sharded or not. Integers, so that the order
+/// of adding does not matter.
 struct PolicyTotals {
   std::int64_t max_activated = 0;
   std::int64_t max_tokens = 0;
@@ -37,7 +39,7 @@ struct PolicyTotals {
 struct CellTotals {
   std::int64_t active_experts = 0;
   std::int64_t assignments = 0;
-  std::int64_t no_replication = 0;  ///< max activated
+  std::int64_t no_replication = 0;  ///< max activated without sharding
   std::vector<PolicyTotals> policies;
 
   CellTotals& operator+=(const CellTotals& other);
@@ -80,6 +82,7 @@ class LayerReplay {
   std::vector<Lane> lanes_;                 // [points]
   std::vector<Lane> baselines_;             // EPLB off, by (algorithm, GPUs)
   std::vector<std::size_t> baseline_of_;    // [points]
+  std::vector<int> shards_;                 // [points] of an expert
   std::map<int, std::vector<Cell>> cells_;  // by batch size
   GridTotals empty_;
   std::vector<std::int32_t> replica_ids_;

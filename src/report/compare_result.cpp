@@ -14,11 +14,15 @@ namespace metro::report {
 namespace {
 
 nlohmann::ordered_json row_json(const TraceComparison& comparison, const CompareRow& row,
-                                bool per_gpu) {
-  nlohmann::ordered_json json = {{"trace", comparison.path}, {"algorithm", row.algorithm},
-                                 {"gpus", row.gpus},         {"replication", row.replication},
-                                 {"replicas", row.replicas}, {"tokens", row.tokens}};
-  if (per_gpu) json["tokens_per_gpu"] = row.tokens / row.gpus;
+                                const CompareSpec& spec) {
+  const bool has_ep = !spec.ep.empty();
+  nlohmann::ordered_json json = {
+      {"trace", comparison.path}, {"algorithm", row.algorithm}, {"gpus", row.gpus}};
+  if (has_ep) json["ep"] = row.ep;
+  json["replication"] = row.replication;
+  json["replicas"] = row.replicas;
+  json["tokens"] = row.tokens;
+  if (spec.tokens_are_per_gpu) json["tokens_per_gpu"] = row.tokens / row.gpus;
   json["policy"] = row.policy;
   json["max_activated"] = row.max_activated;
   json["max_tokens"] = row.max_tokens;
@@ -26,6 +30,7 @@ nlohmann::ordered_json row_json(const TraceComparison& comparison, const Compare
   json["vs_even"] = row.vs_even;
   json["vs_no_replication"] = row.vs_no_replication;
   json["vs_optimal"] = row.vs_optimal;
+  if (has_ep) json["vs_ep"] = row.vs_ep;
   json["no_replication"] = row.no_replication;
   json["worse_than_none"] = row.worse_than_none;
   json["active_experts"] = row.active_experts;
@@ -66,13 +71,17 @@ nlohmann::ordered_json compare_result(const CompareSpec& spec,
                       {"num_experts", comparison.info.num_experts},
                       {"topk", comparison.topk}});
     for (const CompareRow& row : comparison.rows) {
-      rows.push_back(row_json(comparison, row, spec.tokens_are_per_gpu));
+      rows.push_back(row_json(comparison, row, spec));
     }
     for (const ActivatedMap& map : comparison.maps) {
       const std::string name = std::filesystem::path(comparison.path).stem().string();
-      maps.push_back(map_json(fmt::format("{}, {} GPUs, {} tokens, {} on {}", name, map.spec.gpus,
-                                          map.spec.tokens, map.spec.policy, map.spec.algorithm),
-                              map));
+      const std::string groups = map.spec.ep == 0 || map.spec.ep == map.spec.gpus
+                                     ? ""
+                                     : fmt::format(", EP {}", map.spec.ep);
+      maps.push_back(
+          map_json(fmt::format("{}, {} GPUs{}, {} tokens, {} on {}", name, map.spec.gpus, groups,
+                               map.spec.tokens, map.spec.policy, map.spec.algorithm),
+                   map));
     }
   }
   result["traces"] = std::move(traces);
@@ -91,6 +100,7 @@ std::vector<ActivatedMapSpec> map_specs(const CompareSpec& spec) {
   const double usual = spec.tokens_are_per_gpu ? 2 : 32;
   map.tokens = *std::ranges::min_element(spec.tokens, {}, [&](int n) { return away(n, usual); }) *
                (spec.tokens_are_per_gpu ? map.gpus : 1);
+  if (!spec.ep.empty()) map.ep = *std::ranges::max_element(spec.ep);
   map.batches = spec.batches;
   map.seed = spec.seed;
   std::vector<ActivatedMapSpec> maps;
@@ -108,8 +118,17 @@ std::string compare_table(const CompareSpec& spec,
       "EPLB off: one replica of each expert. moe-TP: every expert split over all GPUs (active "
       "experts / GPUs).\n",
       spec.batches, spec.seed);
-  std::vector<std::string> header = {"placement", "GPUs",   "replication",
-                                     "tokens",    "moe-TP", "EPLB off"};
+  const bool has_ep = !spec.ep.empty();
+  std::vector<std::string> header = {"placement", "GPUs"};
+  if (has_ep) {
+    text +=
+        "EP: groups of GPUs that the experts are spread over. Each GPU of a group holds an equal "
+        "part of its\nexperts, and the figures are in whole experts' worth of bytes. EPLB off is "
+        "at "
+        "EP = GPUs.\n";
+    header.emplace_back("EP");
+  }
+  header.insert(header.end(), {"replication", "tokens", "moe-TP", "EPLB off"});
   header.insert(header.end(), spec.policies.begin(), spec.policies.end());
   header.insert(header.end(), {"optimal/even", "optimal/none"});
   for (const TraceComparison& comparison : comparisons) {
@@ -117,12 +136,11 @@ std::string compare_table(const CompareSpec& spec,
     const auto& rows = comparison.rows;
     for (std::size_t first = 0; first < rows.size(); first += spec.policies.size()) {
       const CompareRow& row = rows[first];
-      std::vector<std::string> cells = {row.algorithm,
-                                        fmt::format("{}", row.gpus),
-                                        short_number(row.replication),
-                                        fmt::format("{}", row.tokens),
-                                        fmt::format("{:.2f}", row.active_experts / row.gpus),
-                                        fmt::format("{:.2f}", row.no_replication)};
+      std::vector<std::string> cells = {row.algorithm, fmt::format("{}", row.gpus)};
+      if (has_ep) cells.push_back(fmt::format("{}", row.ep));
+      cells.insert(cells.end(), {short_number(row.replication), fmt::format("{}", row.tokens),
+                                 fmt::format("{:.2f}", row.active_experts / row.gpus),
+                                 fmt::format("{:.2f}", row.no_replication)});
       for (std::size_t i = 0; i < spec.policies.size(); ++i) {
         cells.push_back(fmt::format("{:.2f}", rows[first + i].max_activated));
       }

@@ -21,6 +21,7 @@ struct Row {
   std::string trace;
   std::string algorithm;
   int gpus = 0;
+  int ep = 0;
   double replication = 0;
   int tokens = 0;
   std::string policy;
@@ -38,6 +39,7 @@ Row read_row(const Json& json) {
   json.at("trace").get_to(row.trace);
   json.at("algorithm").get_to(row.algorithm);
   json.at("gpus").get_to(row.gpus);
+  row.ep = json.contains("ep") ? json["ep"].get<int>() : row.gpus;
   json.at("replication").get_to(row.replication);
   json.at("tokens").get_to(row.tokens);
   json.at("policy").get_to(row.policy);
@@ -63,6 +65,7 @@ struct Comparison {
   std::vector<Row> rows;
   std::vector<std::string> algorithms;
   std::vector<int> gpus;
+  std::vector<int> ep;  ///< empty: it was not asked for
   std::vector<double> replication;
   std::vector<int> sizes;  ///< tokens in all, or per GPU
   std::vector<std::string> policies;
@@ -74,6 +77,7 @@ struct Comparison {
       rows.push_back(read_row(row));
       add_new(algorithms, rows.back().algorithm);
       add_new(gpus, rows.back().gpus);
+      if (row.contains("ep")) add_new(ep, rows.back().ep);
       add_new(replication, rows.back().replication);
       add_new(sizes, size_of(rows.back()));
       add_new(policies, rows.back().policy);
@@ -90,10 +94,19 @@ struct Comparison {
     return *std::ranges::min_element(
         gpus, {}, [](int n) { return std::abs(std::log2(std::max(n, 1) / kUsualGpus)); });
   }
+  /// Where a page has room for one: the least sharded.
+  [[nodiscard]] int headline_ep() const {
+    return ep.empty() ? headline_gpus() : std::ranges::max(ep);
+  }
   [[nodiscard]] double headline_replication() const {
     return *std::ranges::max_element(replication);
   }
 };
+
+/// How a row's GPUs share the experts.
+std::string layout(int gpus, int ep) {
+  return gpus == ep ? fmt::format("{}", gpus) : fmt::format("{}, EP {}", gpus, ep);
+}
 
 /// A page-wide table has room for a few policies: the baselines and the METRO family, or all where
 /// few were asked for.
@@ -128,6 +141,7 @@ double rounded(double value) { return std::round(value * 1e4) / 1e4; }
 /// What compare_sections.js draws from; rows as arrays: a full grid has thousands.
 Json page_data(const Comparison& comparison) {
   Json traces = Json::array();
+  std::vector<std::string> layouts;
   const auto batches = comparison.result.at("batches").get<std::int64_t>();
   for (const Json& trace : comparison.result.at("traces")) {
     const auto path = trace.at("path").get<std::string>();
@@ -138,7 +152,8 @@ Json page_data(const Comparison& comparison) {
                       rounded(row.max_activated), rounded(row.no_replication), rounded(row.sharded),
                       rounded(row.vs_even),
                       // Not rounded: the map tells equal from almost equal.
-                      row.vs_no_replication, row.worse});
+                      row.vs_no_replication, row.worse, layout(row.gpus, row.ep)});
+      add_new(layouts, layout(row.gpus, row.ep));
     }
     traces.push_back({{"label", label(path)},
                       {"samples", trace.at("layers").get<std::int64_t>() * batches},
@@ -146,13 +161,12 @@ Json page_data(const Comparison& comparison) {
   }
   return {{"traces", std::move(traces)},
           {"algorithms", comparison.algorithms},
-          {"gpus", comparison.gpus},
+          {"layouts", layouts},
           {"replication", comparison.replication},
           {"policies", comparison.policies},
           {"per_gpu", comparison.per_gpu},
           {"headline",
-           {{"gpus", comparison.headline_gpus()},
-            {"replication", comparison.headline_replication()},
+           {{"layout", layout(comparison.headline_gpus(), comparison.headline_ep())},
             {"policy", kDefaultPolicy}}}};
 }
 
@@ -162,7 +176,10 @@ std::string_view kind_of(double value, double none) {
 
 std::string headline_table(const Comparison& comparison, const std::string& trace) {
   const std::vector<std::string> shown = headline_policies(comparison);
-  std::vector<std::string> header = {"Placement", "Tokens", "EPLB off"};
+  const bool has_ep = !comparison.ep.empty();
+  std::vector<std::string> header = {"Placement"};
+  if (has_ep) header.emplace_back("EP");
+  header.insert(header.end(), {"Tokens", "EPLB off"});
   header.insert(header.end(), shown.begin(), shown.end());
   header.insert(header.end(), {"optimal / even", "optimal / none", "moe-TP"});
   HtmlTable table(std::move(header));
@@ -179,6 +196,7 @@ std::string headline_table(const Comparison& comparison, const std::string& trac
     group = row.algorithm;
     table.add_row();
     table.add(opens ? group : "", opens ? "opens" : "");
+    if (has_ep) table.add(fmt::format("{}", row.ep));
     table.add(fmt::format("{}", row.tokens));
     table.add(fmt::format("{:.2f}", row.no_replication));
     for (const std::string& policy : shown) {
@@ -212,11 +230,12 @@ std::string provenance(const Comparison& comparison) {
     command += " --trace " + trace.at("path").get<std::string>();
   }
   command += fmt::format(
-      " --gpus {} --replication {} {} {} --policy {} --algorithm {} --batches {} --seed {}",
-      fmt::join(comparison.gpus, ","), fmt::join(comparison.replication, ","),
-      comparison.per_gpu ? "--tokens-per-gpu" : "--tokens", fmt::join(comparison.sizes, ","),
-      fmt::join(comparison.policies, ","), fmt::join(comparison.algorithms, ","),
-      comparison.result.at("batches").get<std::int64_t>(),
+      " --gpus {}{} --replication {} {} {} --policy {} --algorithm {} --batches {} --seed {}",
+      fmt::join(comparison.gpus, ","),
+      comparison.ep.empty() ? "" : fmt::format(" --ep {}", fmt::join(comparison.ep, ",")),
+      fmt::join(comparison.replication, ","), comparison.per_gpu ? "--tokens-per-gpu" : "--tokens",
+      fmt::join(comparison.sizes, ","), fmt::join(comparison.policies, ","),
+      fmt::join(comparison.algorithms, ","), comparison.result.at("batches").get<std::int64_t>(),
       comparison.result.at("seed").get<std::uint64_t>());
   return html + fmt::format("<h3>Made again by</h3><pre>{}</pre>\n", escape_html(command));
 }
@@ -245,6 +264,9 @@ same batches.</li>
 <li><b>EPLB off</b>: the same placement algorithm with one slot per expert. <b>moe-TP</b>: each
 GPU holds 1/G of every expert, so it reads active experts / G experts' worth, a bound that no choice
 of replicas can beat.</li>
+<li><b>EP</b> below the number of GPUs: the GPUs form that many groups, and each GPU of a group holds an
+equal part of the group's experts. Figures are in whole experts' worth of bytes on one GPU. EPLB off has
+no groups.</li>
 <li>Replicas take memory from the KV cache, and time is not counted here: router cost, communication
 and compute-bound batches are other measurements.</li>
 </ul>

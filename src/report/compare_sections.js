@@ -4,7 +4,7 @@ function drawComparison(root) {
   const data = JSON.parse(root.querySelector("script").textContent);
   const part = name => root.querySelector(`[data-part="${name}"]`);
   const fields = ["algorithm", "gpus", "replication", "tokens", "policy", "max", "none", "sharded",
-                  "vsEven", "vsNone", "worse"];
+                  "vsEven", "vsNone", "worse", "layout"];
   for (const trace of data.traces) {
     trace.rows = trace.rows.map(
         values => Object.fromEntries(fields.map((name, i) => [name, values[i]])));
@@ -19,7 +19,7 @@ function drawComparison(root) {
     trace: 0,
     policy: data.policies.includes(data.headline.policy) ? data.headline.policy : data.policies[0],
     algorithm: data.algorithms[data.algorithms.length - 1],
-    gpus: data.headline.gpus,
+    layout: data.headline.layout,  // how many GPUs, in how many groups
     size: nearest(sizes, data.per_gpu ? 2 : 32),  // where choosing replicas matters most
   };
   const rows = () => data.traces[state.trace].rows;
@@ -84,14 +84,14 @@ function drawComparison(root) {
   function panel(algorithm, replication) {
     const of = rows().filter(row => row.algorithm === algorithm && row.policy === state.policy &&
                                     row.replication === replication);
-    const at = new Map(of.map(row => [`${row.gpus} ${batchOf(row)}`, row]));
-    const body = unique(data.gpus).map(gpus => make("tr", {}, make("th", {scope: "row"}, gpus),
+    const at = new Map(of.map(row => [`${row.layout} ${batchOf(row)}`, row]));
+    const body = unique(data.layouts).map(layout => make("tr", {}, make("th", {scope: "row"}, layout),
         ...sizes.map(size => {
-          const row = at.get(`${gpus} ${size}`);
+          const row = at.get(`${layout} ${size}`);
           if (!row) return make("td", {}, "");
           return make("td", {
             class: kindOf(row.vsNone), style: shade(row.vsNone),
-            title: `${gpus} GPUs, ${row.tokens} tokens: ${row.max.toFixed(2)} against ` +
+            title: `GPUs ${layout}, ${row.tokens} tokens: ${row.max.toFixed(2)} against ` +
                    `${row.none.toFixed(2)} without replicas`,
           }, ratioText(row.vsNone));
         })));
@@ -118,7 +118,7 @@ function drawComparison(root) {
 
   let chart = null;
   function drawChart() {
-    const of = rows().filter(row => row.algorithm === state.algorithm && row.gpus === state.gpus &&
+    const of = rows().filter(row => row.algorithm === state.algorithm && row.layout === state.layout &&
                                     batchOf(row) === state.size);
     const at = new Map(of.map(row => [`${row.policy} ${row.replication}`, row]));
     const policies = unique(data.policies);
@@ -198,7 +198,7 @@ function drawComparison(root) {
     control(map, "Policy", "policy", plain(data.policies));
     control(bars, "Trace", "trace", traces);
     control(bars, "Placement", "algorithm", plain(data.algorithms));
-    control(bars, "GPUs", "gpus", plain(data.gpus));
+    control(bars, "GPUs", "layout", plain(data.layouts));
     control(bars, data.per_gpu ? "Tokens per GPU" : "Tokens", "size", plain(sizes));
   }
   function drawAll() {

@@ -112,6 +112,124 @@ TEST_F(CliCompare, TokensPerGpuScaleWithTheGpus) {
   EXPECT_EQ(result["rows"][1]["tokens_per_gpu"], 3);
 }
 
+/// What policies did on N GPUs is what they do on N groups: only the bytes of a GPU differ.
+TEST_F(CliCompare, GroupsAreRoutedAsThatManyGpus) {
+  const auto rows_of = [&](const std::vector<std::string>& gpus, const char* tokens) {
+    std::vector<std::string> line = {"compare", "--trace",     trace_,       "--replication",
+                                     "1,1.5",   "--batches",   "5",          "--tokens",
+                                     tokens,    "--algorithm", "eplb,homed", "--json"};
+    line.insert(line.end(), gpus.begin(), gpus.end());
+    return json::parse(run_ok(line))["rows"];
+  };
+  const json sharded = rows_of({"--gpus", "8", "--ep", "4,8,2"}, "8,3");
+  const json whole = rows_of({"--gpus", "4,8,2"}, "8,3");
+  ASSERT_EQ(sharded.size(), whole.size());
+  const std::size_t per_layout = sharded.size() / 6;  // two algorithms, three layouts
+  for (std::size_t i = 0; i < sharded.size(); ++i) {
+    const json& row = sharded[i];
+    const json& same = whole[i];
+    const int shards = 8 / row["ep"].get<int>();
+    EXPECT_EQ(row["gpus"], 8);
+    EXPECT_EQ(row["ep"], same["gpus"]);
+    for (const char* key : {"policy", "tokens", "replication", "replicas", "max_tokens", "vs_even",
+                            "vs_optimal", "active_experts", "token_imbalance"}) {
+      EXPECT_EQ(row[key], same[key]) << key;
+    }
+    for (const char* key : {"max_activated", "activated_total"}) {
+      EXPECT_DOUBLE_EQ(row[key].get<double>() * shards, same[key]) << key;
+    }
+    // EPLB off and "vs_ep" look at the same grid point of the layout that does not shard.
+    const json& on_8 = sharded[i % per_layout + (i / per_layout / 3 * 3 + 1) * per_layout];
+    ASSERT_EQ(on_8["ep"], 8);
+    ASSERT_EQ(on_8["policy"], row["policy"]);
+    EXPECT_EQ(row["no_replication"], on_8["no_replication"]);
+    const double activated = row["max_activated"];
+    EXPECT_DOUBLE_EQ(row["vs_no_replication"], activated / row["no_replication"].get<double>());
+    EXPECT_DOUBLE_EQ(row["vs_ep"], activated / on_8["max_activated"].get<double>());
+  }
+}
+
+TEST_F(CliCompare, OneGroupReadsASliceOfEveryActiveExpert) {
+  const json result = json::parse(
+      run_ok({"compare", "--trace", trace_, "--gpus", "8,4", "--ep", "1,4", "--replication", "1",
+              "--tokens-per-gpu", "2", "--policy", "optimal,even", "--json"}));
+  ASSERT_EQ(result["rows"].size(), 8U);
+  for (const json& row : result["rows"]) {
+    EXPECT_EQ(row["tokens"], 2 * row["gpus"].get<int>()) << "all GPUs count, not the groups";
+    EXPECT_EQ(row["tokens_per_gpu"], 2);
+    if (row["ep"] != 1) continue;
+    EXPECT_EQ(row["max_activated"], row["tensor_sharded"]);
+    EXPECT_EQ(row["activated_total"], row["tensor_sharded"]);
+    EXPECT_EQ(row["replicas"], 8);
+  }
+}
+
+TEST_F(CliCompare, RowsHaveGroupsOnlyWhereTheyWereAskedFor) {
+  const std::string table = run_ok(arguments());
+  EXPECT_EQ(table.find("EP  "), std::string::npos);
+  const json plain = json::parse(run_ok(arguments({"--json"})))["rows"][0];
+  EXPECT_FALSE(plain.contains("ep") || plain.contains("vs_ep"));
+  json same = json::parse(run_ok(arguments({"--ep", "2", "--json"})))["rows"].back();
+  EXPECT_EQ(same["ep"], 2);
+  EXPECT_EQ(same["vs_ep"], 1.0);
+  same.erase("ep");
+  same.erase("vs_ep");
+  EXPECT_EQ(same, json::parse(run_ok(arguments({"--json"})))["rows"].back());
+  EXPECT_NE(run_ok(arguments({"--ep", "2"})).find("GPUs  EP  replication"), std::string::npos);
+}
+
+TEST_F(CliCompare, GroupsDivideAllGpus) {
+  const auto outcome_of = [&](const char* gpus, const char* ep, const char* replication) {
+    return run_metro({"compare", "--trace", trace_, "--gpus", gpus, "--ep", ep, "--replication",
+                      replication, "--tokens", "8", "--json"});
+  };
+  struct Case {
+    const char* gpus;
+    const char* ep;
+    const char* replication;
+    int exit_code;
+    const char* said;
+  };
+  for (const Case& wrong : {
+           Case{"8", "3", "1", 2, "ep is 3, must divide gpus, which is 8"},
+           Case{"4", "8", "1", 2, "ep is 8, must divide gpus, which is 4"},
+           Case{"8,4", "4,8", "1", 2, "ep is 8, must divide gpus, which is 4"},
+           Case{"8,6", "2,4", "1", 2, "ep is 4, must divide gpus, which is 6"},
+           Case{"8", "0", "1", 2, "--ep"},
+           Case{"8", "-1", "1", 2, "--ep"},
+           Case{"8", "2,", "1", 2, "--ep"},
+           Case{"8", "x", "1", 2, "--ep"},
+           Case{"8", "1", "1.5", 4, "on 8 GPUs in 1 group with 12 replicas"},
+           Case{"8", "2,1", "1,1.5", 4, "must be 8"},
+           Case{"1", "1", "1.5", 4, "must be 8"},
+       }) {
+    const Outcome outcome = outcome_of(wrong.gpus, wrong.ep, wrong.replication);
+    EXPECT_EQ(outcome.exit_code, wrong.exit_code) << wrong.gpus << " " << wrong.ep;
+    EXPECT_NE(outcome.err.find(wrong.said), std::string::npos) << outcome.err;
+    EXPECT_EQ(outcome.out, "");
+  }
+  // The command line alone shows it: no file is looked at.
+  EXPECT_EQ(run_metro({"compare", "--trace", "none.npy", "--gpus", "8", "--ep", "3",
+                       "--replication", "1", "--tokens", "8"})
+                .exit_code,
+            2);
+  // Two groups hold each expert at most twice without repeating one on a GPU.
+  const Outcome full = run_metro({"compare", "--trace", trace_, "--gpus", "8", "--ep", "2",
+                                  "--replication", "3", "--tokens", "8", "--algorithm", "homed"});
+  EXPECT_EQ(full.exit_code, 4) << full.err;
+  EXPECT_NE(full.err.find("in 2 groups"), std::string::npos) << full.err;
+}
+
+TEST_F(CliCompare, ThePageHasTheGroups) {
+  const std::string page_path = folder_.file("page.html");
+  run_ok({"compare", "--trace", trace_, "--gpus", "4,2", "--ep", "2,1", "--replication", "1",
+          "--tokens", "8", "--html", page_path});
+  const std::string page = read_text(page_path);
+  EXPECT_NE(page.find("--gpus 4,2 --ep 2,1"), std::string::npos) << "made again by";
+  EXPECT_NE(page.find("\"4, EP 2\""), std::string::npos);
+  EXPECT_NE(page.find("4 GPUs, EP 2"), std::string::npos) << "the map's title";
+}
+
 TEST_F(CliCompare, TheWholeSecondHalfIsABatch) {
   run_ok({"compare", "--trace", trace_, "--gpus", "2", "--replication", "1", "--tokens", "64"});
 }

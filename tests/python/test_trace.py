@@ -147,12 +147,12 @@ def test_compare_is_the_programs(cli, trace, tmp_path):
     metro_moe.write_trace(trace, tmp_path / "t.npy")
     code, out, err = cli(
         "compare", "--trace", tmp_path / "t.npy", "--gpus", "2,4", "--replication", "1.0,1.5", "--tokens", 8,
-        "--algorithm", "homed", "--batches", 4, "--json",
+        "--ep", "2", "--algorithm", "homed", "--batches", 4, "--json",
     )  # fmt: skip
     assert code == 0, err
     told = []
     rows = metro_moe.compare(
-        trace, gpus=[2, 4], replication=[1.0, 1.5], tokens=[8], algorithms=["homed"], batches=4,
+        trace, gpus=[2, 4], ep=[2], replication=[1.0, 1.5], tokens=[8], algorithms=["homed"], batches=4,
         progress=lambda done, total: told.append((done, total)),
     )  # fmt: skip
     said = json.loads(out)["rows"]
@@ -160,7 +160,7 @@ def test_compare_is_the_programs(cli, trace, tmp_path):
     for row, expected in zip(rows, said):
         own = row.as_dict()
         shared = own.keys() & expected.keys()
-        assert {"gpus", "policy", "max_activated", "vs_no_replication"} <= shared
+        assert {"gpus", "ep", "policy", "max_activated", "vs_no_replication", "vs_ep"} <= shared
         for key in shared:
             want = expected[key]
             assert own[key] == (want if isinstance(want, str) else pytest.approx(want, rel=1e-6)), key
