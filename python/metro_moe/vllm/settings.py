@@ -11,7 +11,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from metro_moe.vllm.replica_choice import MAX_GPUS
+from metro_moe.vllm.replica_choice import MAX_GPUS, POLICIES
 
 PREFIX = "METRO_VLLM_"
 CHOICES = {
