@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-# Three commands for a fresh Debian 12 machine; CMakePresets.json has the rest.
-.PHONY: help build test run format clean
+# The commands for a fresh Debian 12 machine; CMakePresets.json has the rest.
+.PHONY: help build test run docs format clean
 
 export JOBS ?= $(shell nproc)
 
@@ -9,6 +9,7 @@ help:
 	@echo "make test    build and run all tests"
 	@echo "make run     compare policies on the shipped traces, make the paper's figures again,"
 	@echo "             write build/run/report.html"
+	@echo "make docs    build the documentation as a site, build/site/index.html"
 	@echo "make format  format the sources"
 	@echo "make clean   delete build/"
 
@@ -28,6 +29,9 @@ run: build
 build/release/build.ninja:
 	@tools/install_deps.sh build
 	@cmake --preset release $(CMAKE_ARGS)
+
+docs:
+	@tools/build_site.sh
 
 format:
 	@tools/format.sh

@@ -112,7 +112,7 @@ if [ -n "$sanitizer" ]; then
   checked synccheck ep_cuda_test "$layer" 160 &
   running+=($!)
   rows+=("memcheck ep_cuda_test" "synccheck ep_cuda_test")
-  # racecheck does not follow the expert kernel's barriers (docs/performance.md).
+  # racecheck does not follow the expert kernel's barriers (docs/cuda-internals.md).
   METRO_GPU_INSTANCES=200 step "memcheck exchange" 160 "$sanitizer" --tool memcheck \
     --error-exitcode 99 "$folder/cuda_router_test" --gtest_filter="$alone" &
   running+=($!)

@@ -2,11 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Prints the headline table of a `metro compare --json` result.
 
-usage: headline.py RESULT.json GPUS REPLICATION TOKENS_PER_GPU,...
+usage: headline.py RESULT.json GPUS REPLICATION TOKENS_PER_GPU,... [CSV]
 
 One line per trace, placement and batch size at that point of the grid; then, over the whole grid, how
-often `optimal` needs more than EPLB off does.
+often `optimal` needs more than EPLB off does. With CSV it writes these lines there too, for every batch
+size of the grid (data/results/headline.csv: README's table and figure).
 """
+import csv
 import json
 import pathlib
 import sys
@@ -21,7 +23,7 @@ def table(rows):
 
 
 def headline(rows):
-    """The table's text for the rows of one trace."""
+    """The table's cells for the rows of one trace."""
     lines = {}
     for row in rows:
         lines.setdefault((row["algorithm"], row["tokens_per_gpu"]), {})[row["policy"]] = row
@@ -35,7 +37,7 @@ def headline(rows):
         cells.append(
             [algorithm, str(tokens), *(f"{x:.2f}" for x in numbers), *(f"{x:.2f}" for x in ratios)]
         )
-    return table(cells)
+    return cells
 
 
 def verdict(result, algorithm):
@@ -55,7 +57,21 @@ def verdict(result, algorithm):
     )
 
 
-def main(path, gpus, replication, tokens):
+def write_csv(path, result, gpus, replication):
+    lines = []
+    for trace in result["traces"]:
+        rows = [
+            row
+            for row in result["rows"]
+            if (row["trace"], row["gpus"], row["replication"]) == (trace["path"], gpus, replication)
+        ]
+        header, *cells = headline(rows)
+        lines += [[pathlib.Path(trace["path"]).stem, *line] for line in cells]
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows([["trace", *header], *lines])
+
+
+def main(path, gpus, replication, tokens, csv_path=None):
     result = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
     print(
         f"Activated experts on the busiest GPU (mean over layers and {result['batches']} batches), "
@@ -74,13 +90,15 @@ def main(path, gpus, replication, tokens):
         ]
         name = pathlib.Path(trace["path"]).stem
         print(f"\n{name}: {trace['num_experts']} experts, top-{trace['topk']}")
-        print(headline(rows))
+        print(table(headline(rows)))
     print()
     for algorithm in dict.fromkeys(row["algorithm"] for row in result["rows"]):
         print(verdict(result, algorithm))
+    if csv_path:
+        write_csv(csv_path, result, gpus, replication)
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 5:
+    if len(sys.argv) not in (5, 6):
         sys.exit(__doc__)
-    main(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), set(map(int, sys.argv[4].split(","))))
+    main(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), set(map(int, sys.argv[4].split(","))), *sys.argv[5:])

@@ -1,13 +1,16 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Prints results of `metro bench layer --json` as the Markdown tables of docs/layer-tables.md.
+"""Tables of results of `metro bench layer --json`: as Markdown, or into data/results/layers.csv.
 
-usage: layer_tables.py [--replication R] RESULT.json ...
+usage: layer_tables.py [--replication R] [--csv FILE --card NAME] RESULT.json ...
 
 One table per number of GPUs and replication: a line for each model, data type and batch size, with the
-layer's time in us (and max activated) under every policy, without replication and under moe-TP.
+layer's time in us (and max activated) under every policy, without replication and under moe-TP. With
+--csv the lines take the place of those that FILE has of the same card, number format, EP, slots and
+model, and the site's tables follow (tools/results_tables.py).
 """
 import argparse
+import csv
 import json
 import pathlib
 
@@ -65,16 +68,53 @@ def tables(rows, replications):
     return sorted(result.items())
 
 
+def records(rows, replications, card):
+    """Lines as {column: text} of data/results/layers.csv."""
+    columns = [*BASELINES[:2], *policies_of(rows)]
+    for (gpus, replication), lines in tables(rows, replications):
+        for model_dtype, tokens, *cells, ratios, exposed in lines:
+            model, dtype = model_dtype.split(", ")
+            record = {"card": card, "dtype": dtype, "EP": str(gpus), "slots per expert": f"{replication:g}"}
+            record |= {"model": model, "tokens per GPU": tokens}
+            for name, text in zip(columns, cells, strict=True):
+                record[f"{name} us"], record[f"{name} max activated"] = text.rstrip(")").split(" (")
+            names = ["optimal / EPLB off", "optimal / moe-TP", "optimal / even"]
+            yield record | dict(zip(names, ratios.split(", "), strict=True)) | {"exposed routing us": exposed}
+
+
+def merge_csv(path, made):
+    """Puts `made` in the place of the file's lines of the same configurations."""
+    keys = ["card", "dtype", "EP", "slots per expert", "model"]
+    kept = []
+    if path.exists():
+        with path.open(encoding="utf-8", newline="") as file:
+            kept = list(csv.DictReader(file))
+    again = {tuple(line[key] for key in keys) for line in made}
+    lines = [line for line in kept if tuple(line[key] for key in keys) not in again] + made
+    header = list(dict.fromkeys(name for line in lines for name in line))
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, header, lineterminator="\n", restval="-")
+        writer.writeheader()
+        writer.writerows(lines)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--replication", type=float, action="append", default=[])
+    parser.add_argument("--csv", type=pathlib.Path)
+    parser.add_argument("--card")
     parser.add_argument("results", nargs="+", type=pathlib.Path)
     options = parser.parse_args()
+    if (options.csv is None) != (options.card is None):
+        parser.error("--csv needs --card, such as H200, and --card needs --csv")
     rows = []
     for path in options.results:
         result = json.loads(path.read_text(encoding="utf-8"))
         print(f"{path.name}: {result['device']}, copy {result['copy_gb_s']:.0f} GB/s")
         rows += result["rows"]
+    if options.csv:
+        merge_csv(options.csv, list(records(rows, options.replication, options.card)))
+        return
     head = ["model, dtype", "tokens/GPU", "EPLB off", "moe-TP", *policies_of(rows)]
     head += ["optimal vs EPLB off, moe-TP, even", "exposed routing"]
     for (gpus, replication), lines in tables(rows, options.replication):

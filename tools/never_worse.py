@@ -2,18 +2,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """The never-worse map: TPOT of `homed` + `optimal` over the best of EPLB off, `home` and moe-TP.
 
-usage: never_worse.py [--small] [--jobs N] [--journal FILE] [--calibrations FOLDER] [METRO]
+usage: never_worse.py [--small] [--jobs N] [--journal FILE] [--calibrations FOLDER] [--csv FOLDER] [METRO]
 
 Runs `metro sweep` over models, number formats, EP, batch, replication and drafted tokens, at equal
 memory: replicas come out of the KV cache. Every request opens with one token and all start at once, so
 that steps only decode, at one batch size. Prints Markdown: the map at 1.25x, where it is above 1 and
-why, and the experts' share of TPOT without replicas (Amdahl's bound on what routing can save).
+why, and the experts' share of TPOT without replicas (Amdahl's bound on what routing can save). With
+--csv it writes the three tables there too (data/results, for the site).
 
 Exits 1 when what must hold does not: at the level of max activated `optimal` is never above `home` nor
 EPLB off; in time, where the KV cache is large enough, it is above them by no more than its router's time
 and a thousandth for what tokens weigh.
 """
 import argparse
+import csv
 import json
 import pathlib
 import subprocess
@@ -174,6 +176,14 @@ def table(header, lines):
     return "\n".join("| " + " | ".join(line) + " |" for line in [header, rule, *lines])
 
 
+def write_csv(path, header, lines):
+    """The first column holds several facts, which get a column each."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header[0].split(", ") + header[1:])
+        writer.writerows(line[0].split(", ") + line[1:] for line in lines)
+
+
 def points(grid):
     return [(gpus, batch) for gpus in grid["gpus"] for batch in grid["batch"]]
 
@@ -191,7 +201,7 @@ def map_table(grid, cells, replication):
                     mark = "m" if cell and cell.best() == "moe-TP" else ""
                     line.append(f"{cell.ratio():.3f}{mark}" if cell else "-")
                 lines.append(line)
-    return table(header, lines)
+    return header, lines
 
 
 def share_table(grid, cells, replication):
@@ -204,7 +214,7 @@ def share_table(grid, cells, replication):
                 cell = cells.get((model, gpu, dtype, gpus, batch, grid["drafts"][0], replication))
                 line.append(f"{100 * cell.experts_share():.0f} %" if cell else "-")
             lines.append(line)
-    return table(header, lines)
+    return header, lines
 
 
 def summary(cells):
@@ -223,7 +233,7 @@ def summary(cells):
         for reason in reasons[2:]:
             line.append(f"{len(by[reason])}, {max(by[reason]):.3f}" if by[reason] else "0")
         lines.append(line)
-    return table(header, lines)
+    return header, lines
 
 
 def main():
@@ -233,6 +243,7 @@ def main():
     parser.add_argument("--jobs", type=int, default=0)
     parser.add_argument("--journal", type=pathlib.Path, help="keep finished points here, go on from it")
     parser.add_argument("--calibrations", type=pathlib.Path, help="folder of GPU.json files to use")
+    parser.add_argument("--csv", type=pathlib.Path, help="folder to write the tables to")
     options = parser.parse_args()
     grid = SMALL if options.small else GRID
     with tempfile.TemporaryDirectory() as folder:
@@ -245,12 +256,16 @@ def main():
             if key[4] is not None and cell.fits():
                 cells[*key, replication] = cell
     first = grid["replication"][0]
-    print(f"TPOT of homed + optimal at {first}x over the best of EPLB off, home and moe-TP (m: moe-TP)\n")
-    print(map_table(grid, cells, first))
-    print("\nAll points\n")
-    print(summary(cells))
-    print("\nExperts' share of TPOT, EPLB off, no drafts\n")
-    print(share_table(grid, cells, first))
+    made = {
+        "never-worse": (f"TPOT of homed + optimal at {first}x over the best of EPLB off, home and moe-TP (m: moe-TP)",
+                        map_table(grid, cells, first)),
+        "never-worse-summary": ("All points", summary(cells)),
+        "experts-share": ("Experts' share of TPOT, EPLB off, no drafts", share_table(grid, cells, first)),
+    }
+    for name, (title, (header, lines)) in made.items():
+        print(f"{title}\n\n{table(header, lines)}\n")
+        if options.csv:
+            write_csv(options.csv / f"{name}.csv", header, lines)
     faults = [fault for cell in cells.values() for fault in cell.faults()]
     for fault in faults:
         print(fault, file=sys.stderr)

@@ -227,7 +227,7 @@ void bind_trace(nb::module_& module) {
   module.def(
       "generate_trace", &generate, nb::arg("profile"), nb::arg("sequence_lengths"),
       nb::arg("phase") = "decode", nb::arg("seed") = 0, nb::call_guard<nb::gil_scoped_release>(),
-      "Draws a synthetic trace of a named profile (docs/traces.md); the same on any machine.");
+      "Draws a synthetic trace of a named profile (docs/trace-generator.md); the same on any machine.");
 
   nb::class_<DecodeBatches>(
       module, "DecodeBatches",

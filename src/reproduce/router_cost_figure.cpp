@@ -17,7 +17,7 @@ ReproducedFigure make_router_cost_figure(Runner& runner) {
       "6", "What choosing replicas costs, over the experts it chooses for", "", {}, {}, {}};
   figure.note =
       "Routing time of a decode step over the time of its experts under the same policy. The "
-      "routers' times are those measured on an H100 (docs/performance.md); the paper timed "
+      "routers' times are those measured on an H100 (docs/results.md); the paper timed "
       "textbook max-flow, on the host and on the GPU.";
   const std::vector<System> shown = {kMetro, kOptimal, kHomed};
   Plot plot{"Routing over the experts of a layer", "bars", "", "%", {}, {}};

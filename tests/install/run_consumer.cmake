@@ -26,4 +26,9 @@ run(${CMAKE_COMMAND} -S ${source_dir} -B ${work_dir}/build -G ${generator}
   -DCMAKE_FIND_USE_PACKAGE_REGISTRY=OFF -DEXPECT_CUDA=${expect_cuda})
 run(${CMAKE_COMMAND} --build ${work_dir}/build)
 run(${CMAKE_CTEST_COMMAND} --test-dir ${work_dir}/build --output-on-failure --no-tests=error)
+run(${CMAKE_COMMAND} -S ${source_dir}/../c_project -B ${work_dir}/c_build -G ${generator}
+  -DCMAKE_CXX_COMPILER=${compiler} -DCMAKE_PREFIX_PATH=${work_dir}/prefix
+  -DCMAKE_FIND_USE_PACKAGE_REGISTRY=OFF -DEXAMPLE=${source_dir}/../../../examples/route.c)
+run(${CMAKE_COMMAND} --build ${work_dir}/c_build)
+run(${CMAKE_CTEST_COMMAND} --test-dir ${work_dir}/c_build --output-on-failure --no-tests=error)
 run(${work_dir}/prefix/bin/metro --version)

@@ -36,6 +36,29 @@ def test_all_is_typed():
     assert set(metro_moe.__all__) & set(dir(metro_moe._metro)) - {"__version__", "algorithms"} <= described
 
 
+def names_and_words(stub):
+    """{dotted name: docstring} of a stub's classes and functions; overloads add up."""
+    found = {}
+
+    def visit(nodes, prefix):
+        for node in nodes:
+            if isinstance(node, (ast.ClassDef, ast.FunctionDef)):
+                name = prefix + node.name
+                found[name] = found.get(name, "") + (ast.get_docstring(node) or "")
+                if isinstance(node, ast.ClassDef):
+                    visit(node.body, name + ".")
+
+    visit(ast.parse(stub).body, "")
+    return found
+
+
+def test_the_reference_has_the_stub():
+    if "class CudaRouter" in (FOLDER / "_metro.pyi").read_text() or metro_moe.cuda.is_built():
+        pytest.skip("the reference is of the build without CUDA")
+    committed, built = ((folder / "_metro.pyi").read_text() for folder in (ROOT / "python", FOLDER))
+    assert names_and_words(committed) == names_and_words(built), "copy the build's _metro.pyi to python/"
+
+
 def test_all_has_words():
     for name in metro_moe.__all__:
         if name != "__version__":

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The examples of docs/formats.md are read by the readers that they explain.
+// The examples of docs/formats.md and docs/formats-runs.md are read by the readers that they explain.
 #include <gtest/gtest.h>
 
 #include "io/calibration_file.hpp"
@@ -11,7 +11,8 @@ namespace metro::io {
 namespace {
 
 std::vector<std::string> json_examples() {
-  const std::string page = io_test::get(METRO_SOURCE_DIR "/docs/formats.md");
+  const std::string page = io_test::get(METRO_SOURCE_DIR "/docs/formats.md") +
+                           io_test::get(METRO_SOURCE_DIR "/docs/formats-runs.md");
   const std::string open = "```json\n";
   std::vector<std::string> examples;
   for (std::size_t at = page.find(open); at != std::string::npos; at = page.find(open, at)) {

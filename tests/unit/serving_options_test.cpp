@@ -130,7 +130,7 @@ TEST(ServingOptions, FaultsNameArguments) {
 }
 
 TEST(ServingOptions, TheDocsHaveTheTable) {
-  const std::string path = std::string(METRO_SOURCE_DIR) + "/docs/simulator.md";
+  const std::string path = std::string(METRO_SOURCE_DIR) + "/docs/simulator-options.md";
   std::ifstream file(path);
   std::stringstream text;
   text << file.rdbuf();
@@ -145,7 +145,7 @@ TEST(ServingOptions, TheDocsHaveTheTable) {
     return;
   }
   EXPECT_NE(text.str().find(fmt::format("\n\n{}\n", table)), std::string::npos)
-      << "docs/simulator.md lacks this table; METRO_WRITE_DOCS=1 puts it there:\n"
+      << "docs/simulator-options.md lacks this table; METRO_WRITE_DOCS=1 puts it there:\n"
       << table;
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Traces of the profiles against published statistics of their models (docs/traces.md).
+// Traces of the profiles against published statistics of their models (docs/trace-generator.md).
 #include <gtest/gtest.h>
 
 #include <cmath>
