@@ -224,10 +224,11 @@ void bind_trace(nb::module_& module) {
         return names;
       },
       "Names for `generate_trace`.");
-  module.def(
-      "generate_trace", &generate, nb::arg("profile"), nb::arg("sequence_lengths"),
-      nb::arg("phase") = "decode", nb::arg("seed") = 0, nb::call_guard<nb::gil_scoped_release>(),
-      "Draws a synthetic trace of a named profile (docs/trace-generator.md); the same on any machine.");
+  module.def("generate_trace", &generate, nb::arg("profile"), nb::arg("sequence_lengths"),
+             nb::arg("phase") = "decode", nb::arg("seed") = 0,
+             nb::call_guard<nb::gil_scoped_release>(),
+             "Draws a synthetic trace of a named profile (docs/trace-generator.md); the same on "
+             "any machine.");
 
   nb::class_<DecodeBatches>(
       module, "DecodeBatches",

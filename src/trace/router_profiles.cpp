@@ -43,7 +43,8 @@ RouterProfile profile(std::string_view name, std::string_view summary, int exper
 // Popularity: the published spread and load skew of the family, for gpt-oss and DeepSeek-V2-Lite
 // the activated fractions too. Cohesion: matched to 1.5x sharing within a sequence, 1.45x between
 // adjacent tokens and a lift of 4.6; the fewer experts, the more they compete for a token's places
-// and the larger the spreads must be. docs/trace-generator.md lists the figures and what stands behind each.
+// and the larger the spreads must be. docs/trace-generator.md lists the figures and what stands
+// behind each.
 constexpr Popularity kDeepSeekV3{0.52, 0.9};
 constexpr Popularity kQwen3{0.6, 1.2};
 constexpr Popularity kGptOss{0.33, 0.75, 2.8};

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The examples of docs/formats.md and docs/formats-runs.md are read by the readers that they explain.
+// The examples of docs/formats.md and docs/formats-runs.md are read by the readers that they
+// explain.
 #include <gtest/gtest.h>
 
 #include "io/calibration_file.hpp"
