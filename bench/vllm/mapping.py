@@ -30,25 +30,32 @@ def graph_us(call, calls=100):
     return sorted(times)[3]
 
 
+SIZES = ((4, 4), (32, 29), (128, 128))  # rows, and how many are real
+
+
 def check_mapping(trial):
     """us a call inside a CUDA graph, each policy against choice_reference.py first; vLLM's own where it is there."""
     import torch
 
     sys.path.insert(0, str(ROOT / "tests/python/vllm"))
-    import choice_reference
+    generator = torch.Generator().manual_seed(0)
+    num_experts, num_redundant = 128, 64
+    slots = [*range(num_experts), *torch.randperm(num_experts, generator=generator)[:num_redundant].tolist()]
+    slots = [slots[i] for i in torch.randperm(len(slots), generator=generator).tolist()]
+    for rows, real in SIZES:
+        ids = torch.stack([torch.randperm(num_experts, generator=generator)[:8] for _ in range(rows)]).int()
+        if real < rows:
+            ids[real - 1] = ids[real + 1] = -1  # vLLM masks rows; one of them counts as real, as an idle rank's do
+        check_batch(ids, real, slots, num_experts)
+
+
+def calls_of(device, num_gpus):
+    """{name: (a call that gives the physical ids, how they are judged)} of what is installed here."""
+    import torch
 
     from metro_moe.vllm.replica_choice import map_to_physical_and_record
 
-    num_experts, num_redundant, num_gpus, rows, topk, real = 128, 64, 8, 32, 8, 29
-    generator = torch.Generator().manual_seed(0)
-    slots = [*range(num_experts), *torch.randperm(num_experts, generator=generator)[:num_redundant].tolist()]
-    slots = [slots[i] for i in torch.randperm(len(slots), generator=generator).tolist()]
-    table, count = choice_reference.tables(slots, num_experts, 1024)
-    ids = torch.stack([torch.randperm(num_experts, generator=generator)[:topk] for _ in range(rows)]).int()
-    ids[real - 1] = ids[real + 1] = -1  # vLLM masks rows; one of them counts as real, as an idle rank's do
-    load = torch.zeros(len(slots), dtype=torch.int32)
-    device = [t.cuda() for t in (ids, load, table, count, torch.tensor(True), torch.tensor(real, dtype=torch.int32))]
-    ids_, load_, table_, count_, on_, real_ = device
+    ids, load, table, count, on, real = device
 
     def ours(policy):
         return lambda: map_to_physical_and_record(*device, policy=policy, num_gpus=num_gpus)
@@ -57,9 +64,9 @@ def check_mapping(trial):
     try:
         from vllm.model_executor.layers.fused_moe.router.base_router import eplb_map_to_physical_and_record as stock
 
-        ones = torch.ones_like(count_)
+        ones = torch.ones_like(count)
         calls["stock"] = (lambda: stock(*device), "hash")
-        calls["home"] = (lambda: stock(ids_, load_, table_, ones, on_, real_), "first")
+        calls["home"] = (lambda: stock(ids, load, table, ones, on, real), "first")
     except ImportError:
         print("no vLLM here: its own mapping is left out")
     try:
@@ -67,28 +74,44 @@ def check_mapping(trial):
         from metro_moe.vllm.settings import Settings
 
         backend = CudaBackend(Settings(decode="optimal"))
-        calls["optimal"] = (lambda: backend.map(ids_, load_, table_, count_, on_, real_, num_gpus), "optimal")
+        router = backend.router_for(ids, load, table, count, num_gpus).router
+        checksum = torch.zeros(1, dtype=torch.int64, device=ids.device)  # of the last layer alone, in vLLM
+        calls["optimal"] = (lambda: backend.map(*device, num_gpus), "optimal")
+        calls["optimal, checksum"] = (lambda: backend.map(*device, num_gpus, checksum), "optimal")
+        calls["router without maps"] = (lambda: router.route_tensor(0, ids, num_valid=real), "unrecorded")
     except Exception:
         traceback.print_exc()
-    for name, (call, policy) in calls.items():
+    return calls
+
+
+def check_batch(ids, real, slots, num_experts, num_gpus=8):
+    import choice_reference
+    import torch
+
+    table, count = choice_reference.tables(slots, num_experts, 1024)
+    load = torch.zeros(len(slots), dtype=torch.int32)
+    device = [t.cuda() for t in (ids, load, table, count, torch.tensor(True), torch.tensor(real, dtype=torch.int32))]
+    for name, (call, policy) in calls_of(device, num_gpus).items():
         try:
-            load_.zero_()
+            device[1].zero_()
             got = call().cpu()
             kept = ids[:real] >= 0
-            if policy == "optimal":
+            if policy in ("optimal", "unrecorded"):
                 held = torch.tensor(slots, dtype=torch.int32)[got[:real].long()]
                 assert torch.equal(held[kept], ids[:real][kept]) and (got[ids < 0] == -1).all()
-                want_load = torch.bincount(got[:real][kept], minlength=len(slots))
+                recorded = got[:real][kept] if policy == "optimal" else got[:0]
+                want_load = torch.bincount(recorded.flatten(), minlength=len(slots))
             elif policy == "first":
                 want, want_load = choice_reference.first_replicas(ids, table, count, real)
             else:
                 want, want_load = choice_reference.choose(ids, table, count, policy, num_gpus, real)
-            if policy != "optimal":
+            if policy not in ("optimal", "unrecorded"):
                 assert torch.equal(got, want), f"{name} differs from the reference"
-            assert torch.equal(load_.cpu().long(), want_load.long()), f"{name}: other loads"
+            assert torch.equal(device[1].cpu().long(), want_load.long()), f"{name}: other loads"
             us = graph_us(call)
             most = choice_reference.max_activated(got[:real], len(slots), num_gpus)
-            report({"policy": name, "us": round(us, 2), "max_activated": most, "gpu": torch.cuda.get_device_name()})
+            report({"policy": name, "rows": len(ids), "us": round(us, 2), "max_activated": most,
+                    "gpu": torch.cuda.get_device_name()})  # fmt: skip
         except Exception as error:
             traceback.print_exc()
-            report({"policy": name, "failed": str(error)[:200]})
+            report({"policy": name, "rows": len(ids), "failed": str(error)[:200]})

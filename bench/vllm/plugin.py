@@ -74,7 +74,7 @@ KINDS = {"mapping": mapping.check_mapping, "tpot": measure_tpot, "policy": measu
 
 
 def run_mapping(bench, args):
-    bench.run("mapping", {"kind": "mapping"}, 80)
+    bench.run("mapping", {"kind": "mapping"}, 120)
 
 
 def run_tpot(bench, args):

@@ -4,6 +4,7 @@
     router = metro_moe.cuda.Router(placement, topk=8)
     replica_ids = router.route_tensor(layer, topk_ids)        # torch, CuPy, JAX, ...
     router.route(layer, ptr, 32, rows, 8, out_ptr, stream)    # the same by addresses
+    router.serve_tensor(layer, topk_ids, engine_maps)         # by an engine's maps, its load recorded
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any, NamedTuple
 from metro_moe import _metro
 from metro_moe.errors import DeviceError
 
-__all__ = ["Router", "current_stream", "is_available", "is_built"]
+__all__ = ["EngineMaps", "Router", "current_stream", "is_available", "is_built"]
 
 
 def is_built() -> bool:
@@ -36,14 +37,14 @@ class _DeviceArray(NamedTuple):
 def _device_array(tensor: Any, name: str) -> _DeviceArray:
     """Where a CUDA tensor lies: no copy, no synchronisation."""
     if _framework(tensor) == "torch" and tensor.is_cuda and tensor.is_contiguous():
-        kind = {"torch.int32": "i4", "torch.int64": "i8"}.get(str(tensor.dtype))
+        kind = {"torch.int32": "i4", "torch.int64": "i8", "torch.bool": "b1"}.get(str(tensor.dtype))
         if kind:  # the interface below takes torch tens of microseconds to make
             return _DeviceArray(tensor.data_ptr(), kind, tuple(tensor.shape))
     interface = getattr(tensor, "__cuda_array_interface__", None)
     if interface is None:
         raise TypeError(f"{name} must be a CUDA tensor (one with __cuda_array_interface__)")
     shape, kind = tuple(interface["shape"]), interface["typestr"]
-    if kind[1] not in "iu":
+    if kind[1] not in "iub":
         raise TypeError(f"{name} is {kind}, must hold integers")
     item, expected = int(kind[2:]), []
     for size in reversed(shape):
@@ -55,6 +56,41 @@ def _device_array(tensor: Any, name: str) -> _DeviceArray:
     ):
         raise ValueError(f"{name} must be contiguous")
     return _DeviceArray(interface["data"][0] or 0, kind[1:], shape)
+
+
+class EngineMaps(NamedTuple):
+    """An engine's own maps of one layer, CUDA tensors in vLLM's form; what each is for: metro/cuda/engine_maps.hpp."""
+
+    expert_to_replicas: Any
+    """int64 [experts, at least the most replicas of one]: vLLM's logical_to_physical_map."""
+    num_replicas_of: Any
+    """int64 [experts]: vLLM's logical_replica_count."""
+    load: Any
+    """int32 [replicas], added to: vLLM's expert_load_view."""
+    is_recording: Any
+    """bool, one: vLLM's record_enabled."""
+    is_live: Any
+    """int32, one: 0 while the router's placement is known to be old."""
+    faults: Any
+    """int64 [2], added to: ids that the router did not serve, since not live and since maps differ."""
+    checksum: Any = None
+    """int64, one, added to; None: none."""
+
+    def addresses(self) -> dict[str, int]:
+        """The keyword arguments of `serve`; TypeError names what is of the wrong type or shape."""
+        kinds = {"expert_to_replicas": "i8", "num_replicas_of": "i8", "load": "i4", "is_recording": "b1",
+                 "is_live": "i4", "faults": "i8", "checksum": "i8"}  # fmt: skip
+        found = {name: _device_array(value, name) for name, value in self._asdict().items() if value is not None}
+        table, experts = found["expert_to_replicas"].shape, found["num_replicas_of"].shape
+        wanted = {"num_replicas_of": table[:1], "faults": (2,)}
+        for name, array in found.items():
+            is_one = array.shape in ((), (1,)) or name in ("expert_to_replicas", "load", *wanted)
+            if array.type != kinds[name] or not is_one or array.shape != wanted.get(name, array.shape):
+                raise TypeError(f"{name} is {array.type} of shape {array.shape}, must be {kinds[name]} as vLLM has it")
+        if len(table) != 2 or len(found["load"].shape) != 1:
+            raise TypeError(f"expert_to_replicas is of shape {table}, load {found['load'].shape}, {experts[0]} experts")
+        result = {f"{name}_ptr": array.pointer for name, array in found.items()}
+        return {**result, "row_stride": table[1], "load_size": found["load"].shape[0]}
 
 
 def _framework(tensor: Any) -> str:
@@ -105,6 +141,30 @@ if is_built():
             framework's current one. `num_valid` is an int32 on the device: rows beyond it become -1.
             Only enqueues; may be captured in a CUDA graph when `out` is given or its allocator can.
             """
+            out, arguments = self._batch(topk_ids, out, stream, num_valid)
+            self.route(layer, *arguments)
+            return out
+
+        def serve_tensor(
+            self,
+            layer: int,
+            topk_ids: Any,
+            maps: EngineMaps,
+            out: Any = None,
+            *,
+            stream: int | None = None,
+            num_valid: Any = None,
+        ) -> Any:
+            """As `route_tensor`, by an engine's maps; one kernel maps, records and checks.
+
+            `out` must not be `topk_ids`. Rows beyond `num_valid` repeat valid ones and are not recorded.
+            """
+            out, arguments = self._batch(topk_ids, out, stream, num_valid)
+            self.serve(layer, *arguments, **maps.addresses())
+            return out
+
+        def _batch(self, topk_ids: Any, out: Any, stream: int | None, num_valid: Any) -> tuple[Any, tuple[int, ...]]:
+            """(out, what `route` and `serve` take behind the layer)."""
             ids = _device_array(topk_ids, "topk_ids")
             if len(ids.shape) != 2 or ids.type not in ("i4", "i8"):
                 raise TypeError(f"topk_ids are {ids.type} of shape {ids.shape}, must be i4 or i8 [tokens, topk]")
@@ -122,8 +182,7 @@ if is_built():
             if stream is None:
                 stream = current_stream(topk_ids)
             bits, (rows, topk) = 8 * int(ids.type[1:]), ids.shape
-            self.route(layer, ids.pointer, bits, rows, topk, target.pointer, stream, valid)
-            return out
+            return out, (ids.pointer, bits, rows, topk, target.pointer, stream, valid)
 
 else:
 

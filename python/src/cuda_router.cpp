@@ -65,30 +65,37 @@ class PyCudaRouter {
              Address replica_ids, Address stream, Address num_valid_tokens,
              Address activated_per_gpu, Address max_activated, Address tokens_per_replica,
              bool accumulate_tokens) {
-    if (topk != topk_) {
-      throw Error(ErrorCode::kUsage,
-                  fmt::format("topk is {}, the router was made for {}", topk, topk_));
-    }
-    if (num_tokens < 0 || num_tokens > std::numeric_limits<int>::max()) {
-      throw Error(ErrorCode::kUsage, fmt::format("num_tokens is {}", num_tokens));
-    }
     cuda::RouteExtras extras;
     extras.num_valid_tokens = pointer<const std::int32_t>(num_valid_tokens);
     extras.activated_per_gpu = pointer<std::int32_t>(activated_per_gpu);
     extras.max_activated = pointer<std::int32_t>(max_activated);
     extras.tokens_per_replica = pointer<std::int32_t>(tokens_per_replica);
     extras.accumulate_tokens = accumulate_tokens;
-    const auto rows = static_cast<int>(num_tokens);
-    auto* const on = pointer<CUstream_st>(stream);
-    if (dtype_bits == 32) {
-      router_.route(layer, pointer<const std::int32_t>(topk_ids), rows,
-                    pointer<std::int32_t>(replica_ids), on, extras);
-    } else if (dtype_bits == 64) {
-      router_.route(layer, pointer<const std::int64_t>(topk_ids), rows,
-                    pointer<std::int64_t>(replica_ids), on, extras);
-    } else {
-      throw Error(ErrorCode::kUsage, fmt::format("dtype_bits is {}, must be 32 or 64", dtype_bits));
+    enqueue(layer, {topk_ids, dtype_bits, num_tokens, topk, replica_ids}, stream, extras);
+  }
+
+  void serve(int layer, Address topk_ids, int dtype_bits, std::int64_t num_tokens, int topk,
+             Address replica_ids, Address stream, Address num_valid_tokens,
+             Address expert_to_replicas, std::int64_t row_stride, Address num_replicas_of,
+             Address load, int load_size, Address is_recording, Address is_live, Address faults,
+             Address checksum) {
+    for (const Address needed :
+         {expert_to_replicas, num_replicas_of, load, is_recording, is_live, faults}) {
+      if (needed == 0) throw nb::value_error("all maps but the checksum must be given");
     }
+    const cuda::EngineMaps maps{pointer<const std::int64_t>(expert_to_replicas),
+                                row_stride,
+                                pointer<const std::int64_t>(num_replicas_of),
+                                pointer<std::int32_t>(load),
+                                load_size,
+                                pointer<const bool>(is_recording),
+                                pointer<const std::int32_t>(is_live),
+                                pointer<std::int64_t>(faults),
+                                pointer<std::int64_t>(checksum)};
+    cuda::RouteExtras extras;
+    extras.num_valid_tokens = pointer<const std::int32_t>(num_valid_tokens);
+    extras.engine = &maps;
+    enqueue(layer, {topk_ids, dtype_bits, num_tokens, topk, replica_ids}, stream, extras);
   }
 
   void update(int layer, nb::handle placement, Address stream) {
@@ -116,6 +123,37 @@ class PyCudaRouter {
         num_gpus_(placement.num_gpus),
         topk_(options.topk),
         max_tokens_(options.max_tokens) {}
+
+  /// A batch by addresses.
+  struct Ids {
+    Address topk_ids;
+    int dtype_bits;
+    std::int64_t num_tokens;
+    int topk;
+    Address replica_ids;
+  };
+
+  void enqueue(int layer, const Ids& ids, Address stream, const cuda::RouteExtras& extras) {
+    if (ids.topk != topk_) {
+      throw Error(ErrorCode::kUsage,
+                  fmt::format("topk is {}, the router was made for {}", ids.topk, topk_));
+    }
+    if (ids.num_tokens < 0 || ids.num_tokens > std::numeric_limits<int>::max()) {
+      throw Error(ErrorCode::kUsage, fmt::format("num_tokens is {}", ids.num_tokens));
+    }
+    const auto rows = static_cast<int>(ids.num_tokens);
+    auto* const on = pointer<CUstream_st>(stream);
+    if (ids.dtype_bits == 32) {
+      router_.route(layer, pointer<const std::int32_t>(ids.topk_ids), rows,
+                    pointer<std::int32_t>(ids.replica_ids), on, extras);
+    } else if (ids.dtype_bits == 64) {
+      router_.route(layer, pointer<const std::int64_t>(ids.topk_ids), rows,
+                    pointer<std::int64_t>(ids.replica_ids), on, extras);
+    } else {
+      throw Error(ErrorCode::kUsage,
+                  fmt::format("dtype_bits is {}, must be 32 or 64", ids.dtype_bits));
+    }
+  }
 
   cuda::Router router_;
   int num_layers_;
@@ -162,6 +200,16 @@ void bind_cuda_router(nb::module_& module) {
            "Addresses are integers, 0 is none; `replica_ids_ptr` may be `topk_ids_ptr`. "
            "`num_valid_ptr` is an int32\non the device: rows beyond it become -1. No "
            "synchronisation, no allocation: may be captured in a CUDA graph.")
+      .def("serve", &PyCudaRouter::serve, nb::arg("layer"), nb::arg("topk_ids_ptr"),
+           nb::arg("dtype_bits"), nb::arg("num_tokens"), nb::arg("topk"),
+           nb::arg("replica_ids_ptr"), nb::arg("stream") = 0, nb::arg("num_valid_ptr") = 0,
+           nb::kw_only(), nb::arg("expert_to_replicas_ptr"), nb::arg("row_stride"),
+           nb::arg("num_replicas_of_ptr"), nb::arg("load_ptr"), nb::arg("load_size"),
+           nb::arg("is_recording_ptr"), nb::arg("is_live_ptr"), nb::arg("faults_ptr"),
+           nb::arg("checksum_ptr") = 0,
+           "As `route`, by an engine's own maps (metro/cuda/engine_maps.hpp), in the same one "
+           "kernel: records the\nload, and serves by the engine's rule where its maps and the "
+           "router's differ.")
       .def("update", &PyCudaRouter::update, nb::arg("layer"), nb::arg("placement"),
            nb::arg("stream") = 0,
            nb::sig("def update(self, layer: int, "

@@ -7,6 +7,7 @@
 
 #include "cuda/batch_access.cuh"
 #include "cuda/device_warp.cuh"
+#include "cuda/engine_output.cuh"
 #include "cuda/kernel_params.hpp"
 #include "cuda/peer_exchange.cuh"
 #include "cuda/solver_memory.hpp"
@@ -212,13 +213,6 @@ __device__ __forceinline__ void clear_marks(const ActiveParams& params) {
   if (is_last && threadIdx.x < kWords) params.marks[threadIdx.x] = 0;
 }
 
-/// Where group `vector` of a thread's ids begins in the batch.
-template <int kVectors>
-__device__ __forceinline__ int first_id(int vector) {
-  const unsigned group = blockIdx.x * kVectors + static_cast<unsigned>(vector);
-  return 4 * static_cast<int>(group * blockDim.x + threadIdx.x);
-}
-
 template <int kVectors>
 __device__ __forceinline__ void load_batch(const Batch& batch, FourIds (&ids)[kVectors]) {
 #pragma unroll
@@ -286,8 +280,10 @@ __device__ __forceinline__ void map_ids(const ActiveParams& params, const std::u
 /// Routes a batch by the experts it activates: marks them, lets one warp solve, maps ids to slots.
 ///
 /// One CTA when it is given ids alone. With `messages`, any number: each solves the same problem
-/// and maps its own part of the ids.
-template <template <class, int, int> class SolverOf, int kWords, int kGpuSets, int kVectors>
+/// and maps its own part of the ids. `kEngine`: by an engine's maps, which the warps that do not
+/// solve look up meanwhile.
+template <template <class, int, int> class SolverOf, int kWords, int kGpuSets, int kVectors,
+          bool kEngine>
 __global__ void __launch_bounds__(kActiveThreads<kWords, kGpuSets>)
     active_kernel_of(const __grid_constant__ ActiveParams params) {
   extern __shared__ __align__(16) std::uint32_t table[];
@@ -304,8 +300,17 @@ __global__ void __launch_bounds__(kActiveThreads<kWords, kGpuSets>)
   mark_experts(ids, num_valid, layout.num_experts, memory.flags);
   finish_staging();
   __syncthreads();
-  solve_batch<SolverOf<DeviceWarp, kWords, kGpuSets>>(params, table, memory, num_valid);
-  map_ids(params, table + layout.slots, ids);
+  using Solver = SolverOf<DeviceWarp, kWords, kGpuSets>;
+  if constexpr (kEngine) {
+    __shared__ std::uint32_t agreed[kWords];
+    const EngineOutput<kWords> output(params.engine, agreed);
+    output.look_up(layout, table, memory.flags);
+    solve_batch<Solver>(params, table, memory, num_valid);
+    output.serve(params.batch, num_valid, layout.num_experts, table + layout.slots, ids);
+  } else {
+    solve_batch<Solver>(params, table, memory, num_valid);
+    map_ids(params, table + layout.slots, ids);
+  }
   if (params.ticket != nullptr) clear_marks<kWords>(params);
 }
 

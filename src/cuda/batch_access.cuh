@@ -85,6 +85,13 @@ __device__ __forceinline__ void store_replicas(const Batch& batch, int first,
                slots);
 }
 
+/// Where group `vector` of a thread's ids begins in the batch.
+template <int kVectors>
+__device__ __forceinline__ int first_id(int vector) {
+  const unsigned group = blockIdx.x * kVectors + static_cast<unsigned>(vector);
+  return 4 * static_cast<int>(group * blockDim.x + threadIdx.x);
+}
+
 /// How many of the batch's ids count: those of the first `*num_valid_tokens` rows.
 __device__ __forceinline__ int num_valid_ids(const Batch& batch) {
   if (batch.num_valid_tokens == nullptr) return batch.num_ids;

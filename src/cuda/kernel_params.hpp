@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "cuda/layer_table.hpp"
+#include "metro/cuda/engine_maps.hpp"
 
 /// What the kernels are given, and the handles to launch them by; no CUDA syntax.
 namespace metro::cuda {
@@ -78,6 +79,7 @@ struct ActiveParams {
   int num_messages = 0;
   std::uint32_t* marks = nullptr;  ///< message of mark_kernel, cleared by the last CTA
   unsigned int* ticket = nullptr;
+  EngineMaps engine;  ///< of engine_kernel alone
   bool early_launch = false;
 };
 
@@ -141,6 +143,8 @@ constexpr bool has_early_launch(int ptx_version) noexcept { return ptx_version >
 
 /// `vectors`: groups of four ids that each thread holds, 1 or 4.
 Kernel active_kernel(DevicePolicy policy, const TableLayout& layout, int vectors);
+/// The same, serving by an engine's maps.
+Kernel engine_kernel(DevicePolicy policy, const TableLayout& layout, int vectors);
 Kernel map_kernel(DevicePolicy policy, const TableLayout& layout);
 Kernel even_count_kernel(const TableLayout& layout);
 Kernel even_map_kernel(const TableLayout& layout);

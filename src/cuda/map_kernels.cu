@@ -1,13 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Policies that look at one token at a time: `home`, `hash`, `shares`.
 #include "cuda/batch_access.cuh"
+#include "cuda/engine_rule.hpp"
 #include "cuda/kernel_params.hpp"
 
 namespace metro::cuda {
 namespace {
-
-/// routing's token hash.
-__device__ __forceinline__ std::uint32_t hash_of(std::uint32_t row) { return row * 2654435769U; }
 
 /// A layer's table in global memory: few words are touched, and the L1 cache keeps those.
 struct TableReader {

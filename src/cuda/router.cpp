@@ -67,6 +67,19 @@ TableLayout layout_for(const Placement& placement, const RouterOptions& options,
   return table_layout(policy, placement.num_experts, placement.num_gpus, replicas);
 }
 
+void check_engine(DevicePolicy policy, const Batch& batch, const RouteExtras& extras) {
+  if (!needs_active_experts(policy)) {
+    throw Error(ErrorCode::kUsage, "only optimal, metro and metro-paper serve by an engine's maps");
+  }
+  if (extras.exchange != nullptr || extras.tokens_per_replica != nullptr) {
+    throw Error(ErrorCode::kUsage,
+                "an engine's maps go without an exchange and without tokens_per_replica");
+  }
+  if (batch.ids == batch.replicas && batch.ids != nullptr) {
+    throw Error(ErrorCode::kUsage, "with an engine's maps replica_ids must not be topk_ids");
+  }
+}
+
 struct DestroyEvent {
   void operator()(cudaEvent_t event) const noexcept { cudaEventDestroy(event); }
 };
@@ -120,6 +133,7 @@ struct Router::Impl {
   DeviceArray<Workspace> workspace_;
 
   Kernel active_[2];  // holding 4 and 16 ids per thread
+  Kernel engine_[2];  // the same
   Kernel map_;
   Kernel even_count_;
   Kernel even_map_;
@@ -149,6 +163,8 @@ Router::Impl::Impl(const Placement& placement, const RouterOptions& options)
   if (needs_active_experts(policy_)) {
     active_[0] = prepared(active_kernel(policy_, layout_, 1));
     active_[1] = prepared(active_kernel(policy_, layout_, 4));
+    engine_[0] = prepared(engine_kernel(policy_, layout_, 1));
+    engine_[1] = prepared(engine_kernel(policy_, layout_, 4));
     mark_ = prepared(mark_kernel(layout_));
     exchange_ = prepared(exchange_kernel(layout_));
   } else if (policy_ == DevicePolicy::kEven) {
@@ -173,6 +189,7 @@ void Router::Impl::route(int layer, Batch batch, int num_tokens, cudaStream_t st
   batch.num_ids = num_tokens * topk_;
   batch.topk = topk_;
   batch.vectorised = is_aligned(batch.ids) && is_aligned(batch.replicas);
+  if (extras.engine != nullptr) check_engine(policy_, batch, extras);
   if (extras.tokens_per_replica != nullptr && !extras.accumulate_tokens) {
     METRO_CUDA_CHECK(cudaMemsetAsync(extras.tokens_per_replica, 0,
                                      at(layout_.max_replicas) * sizeof(std::int32_t), stream));
@@ -202,7 +219,8 @@ void Router::Impl::route_active(const TableView& table, const Batch& batch, Coun
   params.counts = counts;
   const int max_threads = active_[0].max_threads;
   const bool few = batch.num_ids <= 4 * max_threads;
-  const Kernel& kernel = few ? active_[0] : active_[1];
+  const Kernel& kernel = (extras.engine != nullptr ? engine_ : active_)[few ? 0 : 1];
+  if (extras.engine != nullptr) params.engine = *extras.engine;
   const int ids_per_thread = few ? 4 : 16;
   const int wanted = divide_up(divide_up(batch.num_ids, ids_per_thread), 32) * 32;
   const int threads = std::clamp(wanted, kMinActiveThreads, max_threads);

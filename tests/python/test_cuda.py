@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The router on the GPU by addresses and by tensors; without a GPU, what leads there."""
 
+import pathlib
+
 import numpy as np
 import pytest
 
@@ -123,6 +125,83 @@ def test_engine_maps_and_addresses(torch):
     for arguments in [(0, 1, 16, 1, 2, 1), (0, 1, 32, 1, 3, 1), (3, 1, 32, 1, 2, 1), (0, 1, 32, 2**40, 2, 1)]:
         with pytest.raises(metro_moe.UsageError):
             router.route(*arguments)
+
+
+def slots_by_expert(layer):
+    """(all slots of each expert, those that a router could choose: the lowest on each GPU)."""
+    listed = {e: [] for e in range(layer.num_experts)}
+    could = {e: {} for e in range(layer.num_experts)}
+    for slot, (e, gpu) in enumerate(zip(layer.replica_to_expert.tolist(), layer.replica_to_gpu.tolist())):
+        listed[e].append(slot)
+        could[e].setdefault(gpu, slot)
+    return listed, {e: list(slots.values()) for e, slots in could.items()}
+
+
+def engine_maps(torch, layer, generator, device, checksum):
+    """vLLM's maps of a placement, its replicas in any order, with counters of zero."""
+    listed, _ = slots_by_expert(layer)
+    table = torch.full((layer.num_experts, 1024), -1, dtype=torch.int64)
+    for e, slots in listed.items():
+        table[e, : len(slots)] = torch.from_numpy(generator.permutation(slots))
+    values = [table, torch.tensor([len(slots) for slots in listed.values()]), torch.zeros(layer.num_replicas, dtype=torch.int32),
+              torch.tensor(bool(generator.integers(4))), torch.tensor(int(generator.integers(4) > 0), dtype=torch.int32),
+              torch.zeros(2, dtype=torch.int64), torch.zeros(1, dtype=torch.int64) if checksum else None]  # fmt: skip
+    return cuda.EngineMaps(*[None if value is None else value.clone().to(device) for value in values])
+
+
+@pytest.mark.parametrize("dtype", ["int32", "int64"])
+@pytest.mark.parametrize("policy", ["optimal", "metro"])
+def test_an_engines_maps_are_served_as_the_reference_says(torch, policy, dtype, monkeypatch):
+    """Padding, masked rows, loads, commits that the router was not told of; checksums as the other policies make them."""
+    pytest.importorskip("metro_moe.vllm.checksum")
+    monkeypatch.syspath_prepend(str(pathlib.Path(__file__).with_name("vllm")))
+    from choice_reference import serve
+
+    generator = np.random.default_rng(5)
+    served_by_router = 0
+    for round in range(60):
+        placement = metro_moe.place(generator.random((1, 32)), 48, 4, "homed")
+        router = cuda.Router(placement, policy=policy, topk=4)
+        routed, truth = placement.layers[0], placement.layers[0]
+        if round % 3 == 0:  # the engine moved experts, and did not say so
+            moved = truth.replica_to_expert.copy()
+            moved[generator.choice(48, 8, replace=False)] = generator.integers(0, 32, 8)
+            if len(np.unique(moved)) == 32:
+                truth = metro_moe.LayerPlacement(moved, 32, 4)
+        rows = int(generator.integers(1, 40))
+        ids = generator.integers(0, 32, (rows, 4)).astype(dtype)
+        ids[generator.random(rows) < 0.1] = -1
+        real = int(generator.integers(0, rows + 1)) if round % 2 else None
+        maps = engine_maps(torch, truth, generator, "cpu", checksum=round % 4 > 0)
+        on_gpu = cuda.EngineMaps(*[None if value is None else value.cuda() for value in maps])
+        valid = None if real is None else torch.tensor(real, dtype=torch.int32, device="cuda")
+        out = router.serve_tensor(0, torch.from_numpy(ids).cuda(), on_gpu, num_valid=valid)
+        masked = ids.copy()
+        masked[rows if real is None else real :] = -1
+        replicas = metro_moe.Router(routed, policy).route(masked)
+        chosen = dict(zip(masked[masked >= 0].tolist(), replicas[masked >= 0].tolist()))
+        chosen = {e: chosen.get(e, slots[0]) for e, slots in slots_by_expert(routed)[1].items()}
+        want = serve(torch.from_numpy(ids), maps, chosen, real, slots_by_expert(routed)[1])
+        assert torch.equal(out.cpu(), want), f"round {round}"
+        for name in ("load", "faults", "checksum"):
+            got, expected = getattr(on_gpu, name), getattr(maps, name)
+            assert expected is None or torch.equal(got.cpu(), expected), f"{name} of round {round}"
+        served_by_router += int((maps.faults == 0).all())
+    assert served_by_router > 10
+
+
+def test_an_engines_maps_are_checked(torch):
+    router = cuda.Router(PLACEMENT, topk=8)
+    ids = torch.zeros((4, 8), dtype=torch.int32, device="cuda")
+    maps = engine_maps(torch, PLACEMENT.layers[0], np.random.default_rng(6), "cuda", True)
+    for wrong in (
+        {"load": maps.load.long()}, {"is_recording": maps.is_live}, {"faults": maps.faults[:1]},
+        {"num_replicas_of": maps.num_replicas_of[1:]}, {"checksum": maps.faults},
+    ):  # fmt: skip
+        with pytest.raises(TypeError, match=next(iter(wrong))):
+            router.serve_tensor(0, ids, maps._replace(**wrong))
+    with pytest.raises(metro_moe.UsageError, match="must not be topk_ids"):
+        router.serve_tensor(0, ids, maps, ids)
 
 
 def test_cupy_arrays_on_their_stream(torch):

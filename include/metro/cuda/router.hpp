@@ -8,6 +8,7 @@
 #include <memory>
 #include <string_view>
 
+#include "metro/cuda/engine_maps.hpp"
 #include "metro/cuda/exchange.hpp"
 #include "metro/placement.hpp"
 #include "metro/policy_names.hpp"
@@ -35,6 +36,10 @@ struct RouteExtras {
   /// Makes the experts of all ranks count, for callers without the global batch. `optimal`, `metro`
   /// and `metro-paper` only: the others need none.
   Exchange* exchange = nullptr;
+  /// Serves by an engine's maps, in the same kernel; read during the call alone, its pointers by
+  /// the kernel. `optimal`, `metro` and `metro-paper` only, without `exchange` and
+  /// `tokens_per_replica`, and `replica_ids` must not be `topk_ids`: else Error{kUsage}.
+  const EngineMaps* engine = nullptr;
 
   std::int32_t* activated_per_gpu = nullptr;   ///< [gpus] replicas that got a token
   std::int32_t* max_activated = nullptr;       ///< [1]

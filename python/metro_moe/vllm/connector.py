@@ -16,11 +16,10 @@ from typing import Any
 
 import torch
 
-from metro_moe.vllm import agreement, capture, exchange, op, phase, seams
-from metro_moe.vllm.checksum import Checksum
+from metro_moe.vllm import agreement, capture, checksum, exchange, op, phase, seams
 from metro_moe.vllm.gather import Gather, to_logical
 from metro_moe.vllm.graphs import Graphs
-from metro_moe.vllm.layers import layer_of, num_layers
+from metro_moe.vllm.layers import layer_of
 from metro_moe.vllm.models import Model, address_of, resolve
 from metro_moe.vllm.recorder import Recorder
 from metro_moe.vllm.seams import logger
@@ -254,9 +253,11 @@ class Connector:
 
     def serve(self, model, policy, is_decode, topk_ids, state) -> Any:
         load, table, count, record, num_real = state
+        layer = layer_of(count)
         counters = model.counters if is_decode else None
+        chosen = model.checksum_of(layer) if is_decode and model.where == "whole" else None
         if counters is not None:
-            counters.begin(layer_of(count))
+            counters.begin(layer)
         if policy == "hash":
             out = self.stock(topk_ids, *state)
         elif policy == "home":
@@ -268,11 +269,11 @@ class Connector:
             batch = None
             if model.where == "exchange":
                 batch = exchange.exchange(topk_ids, num_real, len(count), seams.ep_group())
-            out = self.op(topk_ids, *state, batch, policy, model.num_gpus)
-        if is_decode and model.where == "whole":
-            model.check(layer_of(count), out, num_real)
+            out, chosen = self.op(topk_ids, *state, batch, policy, model.num_gpus, chosen), None
+        if chosen is not None:
+            checksum.add(chosen, out, num_real)
         if counters is not None:
-            counters.count(layer_of(count), topk_ids, out, table, count, num_real, len(load))
+            counters.count(layer, topk_ids, out, table, count, num_real, len(load))
         return out
 
     def choose_gathered(self, model, policy, state, physical_ids) -> Any:
@@ -283,8 +284,7 @@ class Connector:
             model.counters.begin(layer)  # again: the gather is not the mapping's time
         ids = to_logical(physical_ids, model.state.physical_to_logical_map[layer])
         state = (model.unused_load, table, count, model.no_record, None)
-        out = self.op(ids, *state, None, policy, model.num_gpus)
-        model.check(layer, out, None)
+        out = self.op(ids, *state, None, policy, model.num_gpus, model.checksum_of(layer))
         if model.counters is not None:
             model.counters.count(layer, ids, out, table, count, None, len(model.unused_load))
         return out
@@ -298,7 +298,7 @@ class Connector:
         try:
             model = resolve(self.settings, load, count, record, state, self.gather is not None, name)
             if self.settings.check_steps and model.ranks_of_one_batch > 1:
-                model.checksum = Checksum(num_layers(count), load.device)
+                model.checksum = torch.zeros(1, dtype=torch.int64, device=load.device)
             self.prepare(model, topk_ids[: self.settings.max_tokens], load, table, count, record, num_real)
             mine = f"{seams.version()}:{model.fingerprint(self.settings)}"
         except Exception as error:
@@ -391,7 +391,7 @@ class Connector:
         if not self.settings.check_steps or self.steps % self.settings.check_steps or self.off:
             return
         for model in self.models.values():
-            if model.checksum is not None and not agreement.all_equal(model.checksum.value.cpu(), seams.ep_group()):
+            if model.checksum is not None and not agreement.all_equal(model.checksum.cpu(), seams.ep_group()):
                 raise seams.RanksDiffer(
                     f"metro: ranks chose different replicas for {model.name}: their top-k or their maps differ, so tokens "
                     "are computed twice or not at all, in vLLM's own mapping too; METRO_VLLM_CHECK_STEPS=0 does not look"

@@ -12,6 +12,8 @@ from typing import Any
 
 import torch
 
+from metro_moe.vllm.replica_choice import hash_rule
+
 EVERY = 16
 CALLS, SAMPLES, OURS, STOCK, NANOSECONDS, BEGIN, WIDTH = 0, 1, 2, 3, 4, 5, 8
 
@@ -23,6 +25,8 @@ def _kernels():
     from triton.language.extra import cuda
 
     clock = cuda.globaltimer
+    global hashed_replica  # as in replica_choice.py
+    hashed_replica = hash_rule()
 
     @triton.jit(do_not_specialize_on_alignment=["row"])
     def begin(row, BEGIN: tl.constexpr):
@@ -44,9 +48,7 @@ def _kernels():
                 at = start + tl.arange(0, BLOCK)
                 e = tl.load(ids + at, mask=at < num_ids, other=-1).to(tl.int32)
                 known = (e >= 0) & (e < num_experts)
-                replicas = tl.maximum(tl.load(count + e, mask=known, other=1).to(tl.int64), 1)
-                index = (((at // topk).to(tl.int64) * 2654435769) & 0xFFFFFFFF) % replicas
-                hashed = tl.load(table + e.to(tl.int64) * stride + index, mask=known, other=-1).to(tl.int32)
+                hashed = hashed_replica(e, at // topk, known, table, stride, count).to(tl.int32)
                 served = tl.load(out + at, mask=known, other=-1).to(tl.int32)
                 stock += tl.histogram(hashed, SLOTS, mask=known & (hashed >= 0) & (hashed < num_physical))
                 ours += tl.histogram(served, SLOTS, mask=known & (served >= 0) & (served < num_physical))

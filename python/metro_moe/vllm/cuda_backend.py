@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`optimal` by metro_moe.cuda.Router. One router per model.
+"""`optimal` by metro_moe.cuda.Router: one launch a layer, one router a model.
 
-The router keeps its own tables and follows vLLM's commits. What it answers is checked on the device against
-vLLM's tables (checked.py), so a commit that it did not follow costs its gain and no output.
+The router keeps its own tables and follows vLLM's commits. Its kernel looks at vLLM's tables too
+(metro/cuda/engine_maps.hpp), so a commit that it did not follow costs its gain and no output.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from metro_moe.vllm.checked import serve_checked
+from metro_moe.cuda import EngineMaps
 from metro_moe.vllm.layers import all_layers, layer_of, num_layers
 from metro_moe.vllm.seams import logger
 from metro_moe.vllm.settings import Settings
@@ -106,11 +106,11 @@ class CudaBackend:
             self.routers[key] = ModelRouter(router, layers, counts.device)
         return self.routers[key]
 
-    def map(self, topk_ids, load, table, count, record, num_real, num_gpus):
+    def map(self, topk_ids, load, table, count, record, num_real, num_gpus, checksum=None):
+        """The physical ids; one launch, which may be captured once a model has its router."""
         model, layer = self.router_for(topk_ids, load, table, count, num_gpus), layer_of(count)
-        ids = topk_ids.contiguous()
-        chosen = model.router.route_tensor(layer, ids, num_valid=num_real)
-        return serve_checked(ids, chosen, load, table, count, record, num_real, model.live[layer], model.faults[layer])
+        maps = EngineMaps(table, count, load, record, model.live[layer], model.faults[layer], checksum)
+        return model.router.serve_tensor(layer, topk_ids.contiguous(), maps, num_valid=num_real)
 
     def faults_at(self, address: int):
         """[layers, 2] on the device for the model whose tables lie there: ids not live, ids stale; or None."""

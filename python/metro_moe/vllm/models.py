@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from metro_moe.vllm import checksum as checksums
 from metro_moe.vllm import exchange, seams
 from metro_moe.vllm.counters import Counters
 from metro_moe.vllm.layers import all_layers, num_layers
@@ -35,6 +36,8 @@ class Model:
     ranks_of_one_batch: int = 1
     """Ranks that map the same batch, so that they must choose alike."""
     checksum: Any = None
+    """int64 [1]: of what the last layer chose; None where no other rank maps the same batch."""
+    num_layers: int = 1
     warm: set[Any] = dataclasses.field(default_factory=set)
 
     @property
@@ -43,16 +46,16 @@ class Model:
         return {"whole": "at the mapping", "gather": "after the gather", "exchange": "by an exchange",
                 "never": "in part (home needs no more)"}[self.where]  # fmt: skip
 
-    def check(self, layer: int, replica_ids: Any, num_real: Any) -> None:
-        """Adds to the checksum that ranks compare."""
-        if self.checksum is not None:
-            self.checksum.add(layer, replica_ids, num_real)
+    def checksum_of(self, layer: int) -> Any:
+        """What this layer's choices are added to, for ranks to compare; of most layers none."""
+        return self.checksum if layer == self.num_layers - 1 else None
 
     def clear_check(self, replica_ids: Any, num_real: Any) -> None:
         """Runs it once outside of graph capture, and forgets that."""
         if self.checksum is not None:
-            self.checksum.add(self.checksum.layer, replica_ids, num_real)
-            self.checksum.clear()
+            checksums.add(self.checksum, replica_ids, num_real)
+            with torch.inference_mode():
+                self.checksum.zero_()
 
     def is_worth(self, rows: int, topk: int, num_experts: int, num_physical: int, settings: Settings) -> bool:
         """Whether an exchange pays; from what is the same on all ranks."""
@@ -105,5 +108,5 @@ def resolve(settings: Settings, load: Any, count: Any, record: Any, state: Any, 
         name, num_gpus, where, parallel.ep_size if spread else parallel.dp_size, state, expert_us, True,
         torch.zeros_like(load), torch.zeros_like(record), counters,
         torch.ones(count.numel(), dtype=count.dtype, device=count.device),
-        parallel.ep_size if where in ("whole", "gather") else 1,
+        parallel.ep_size if where in ("whole", "gather") else 1, num_layers=num_layers(count),
     )  # fmt: skip

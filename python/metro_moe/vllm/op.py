@@ -11,26 +11,30 @@ from typing import Any
 import torch
 from torch import library as torch_ops
 
+from metro_moe.vllm import checksum as checksums
 from metro_moe.vllm import replica_choice
 
 _SCHEMA = (
     "map_to_physical(Tensor topk_ids, Tensor(a!) load, Tensor table, Tensor count, Tensor record, "
-    "Tensor? num_real, Tensor? batch_ids, str policy, int num_gpus) -> Tensor"
+    "Tensor? num_real, Tensor? batch_ids, str policy, int num_gpus, Tensor(b!)? checksum=None) -> Tensor"
 )
 
 exact: Any = None  # a CudaBackend
 _library = None  # the op lives as long as this does
 
 
-def _map(topk_ids, load, table, count, record, num_real, batch_ids, policy, num_gpus):
+def _map(topk_ids, load, table, count, record, num_real, batch_ids, policy, num_gpus, checksum=None):
     if policy == "optimal":
-        return exact.map(topk_ids, load, table, count, record, num_real, num_gpus)
-    return replica_choice.map_to_physical_and_record(
+        return exact.map(topk_ids, load, table, count, record, num_real, num_gpus, checksum)
+    out = replica_choice.map_to_physical_and_record(
         topk_ids, load, table, count, record, num_real, policy=policy, num_gpus=num_gpus, batch_ids=batch_ids
     )
+    if checksum is not None:
+        checksums.add(checksum, out, num_real)
+    return out
 
 
-def _fake(topk_ids, load, table, count, record, num_real, batch_ids, policy, num_gpus):
+def _fake(topk_ids, load, table, count, record, num_real, batch_ids, policy, num_gpus, checksum=None):
     return torch.empty_like(topk_ids, memory_format=torch.contiguous_format)
 
 

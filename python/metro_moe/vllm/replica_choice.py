@@ -22,9 +22,28 @@ MAX_EXPERTS, MAX_GPUS = 1024, 64
 
 
 @functools.cache
+def hash_rule():
+    """vLLM's own rule, for kernels: the replica of expert `e` that serves a row; -1 where `known` is not."""
+    global tl  # Triton's interpreter sees no closure of a function that kernels call
+    import triton
+    import triton.language as tl
+
+    @triton.jit
+    def rule(e, row, known, table, stride, count):
+        replicas = tl.maximum(tl.load(count + e, mask=known, other=1).to(tl.int64), 1)
+        index = ((row.to(tl.int64) * 2654435769) & 0xFFFFFFFF) % replicas
+        return tl.load(table + e.to(tl.int64) * stride + index, mask=known, other=-1)
+
+    return rule
+
+
+@functools.cache
 def _kernels():
     import triton
     import triton.language as tl
+
+    global hashed_replica
+    hashed_replica = hash_rule()
 
     # Else batches and layers would compile anew, in the worst case while a graph is captured.
     jit = triton.jit(do_not_specialize=["num_ids"], do_not_specialize_on_alignment=["ids", "count", "load"])
@@ -98,12 +117,10 @@ def _kernels():
         known = inside & (e >= 0) & (e < num_experts)
         if POLICY == "metro":
             replica = tl.load(chosen + e, mask=known, other=-1).to(tl.int64)
+        elif POLICY == "hash":
+            replica = hashed_replica(e, row, known, table, stride, count)
         else:
-            index = tl.zeros([BLOCK], tl.int64)
-            if POLICY == "hash":
-                replicas = tl.maximum(tl.load(count + e, mask=known, other=1).to(tl.int64), 1)
-                index = ((row.to(tl.int64) * 2654435769) & 0xFFFFFFFF) % replicas
-            replica = tl.load(table + e.to(tl.int64) * stride + index, mask=known, other=-1)
+            replica = tl.load(table + e.to(tl.int64) * stride, mask=known, other=-1)
         tl.store(out + at, replica, mask=inside)
         counted = real & (replica >= 0) & (replica < num_physical) & (tl.load(record) != 0)
         tl.atomic_add(load + replica, 1, mask=counted)

@@ -47,6 +47,33 @@ def first_replicas(ids, table, count, num_real=None):
     return choose(ids, table, torch.ones_like(count), "hash", 1, num_real)
 
 
+def serve(ids, maps, chosen, num_real=None, candidates=None):
+    """What `Router.serve_tensor` must answer; adds to the load, faults and checksum of `maps` (on the host).
+
+    `chosen` is the router's replica of each expert of the batch, `candidates` all that it could choose.
+    """
+    rows = len(ids) if num_real is None else max(0, min(len(ids), num_real))
+    num_experts, out = len(maps.num_replicas_of), torch.full_like(ids, -1)
+    for at in range(ids.numel()):
+        row, column = divmod(at, ids.shape[1])
+        e = int(ids[row if row < rows or rows == 0 else row % rows, column])
+        if not (0 <= e < num_experts and 0 <= int(ids[row, column]) < num_experts):
+            continue
+        listed = maps.expert_to_replicas[e, : maps.num_replicas_of[e]].tolist()
+        could = [chosen.get(e)] if candidates is None else candidates[e]
+        ours = bool(maps.is_live) and rows > 0 and all(slot in listed for slot in could)
+        slot = chosen[e] if ours else listed[(row * 2654435769 & 0xFFFFFFFF) % len(listed)]
+        out[row, column] = slot
+        if row < rows:
+            maps.load[slot] += bool(maps.is_recording)
+            maps.faults[int(maps.is_live)] += not ours
+    if maps.checksum is not None:
+        from metro_moe.vllm import checksum
+
+        checksum.add(maps.checksum, out, torch.tensor(rows))
+    return out
+
+
 def max_activated(physical, num_physical, num_gpus):
     """Most distinct physical ids on one GPU."""
     used = physical[physical >= 0].unique()

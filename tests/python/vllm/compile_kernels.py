@@ -4,11 +4,11 @@
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource, compile
 
-from metro_moe.vllm import checked, counters, exchange, gather, replica_choice
+from metro_moe.vllm import counters, exchange, gather, replica_choice
 
 TYPES = {
     "ids": "*i32", "out": "*i32", "chosen": "*i32", "num_real": "*i32", "table": "*i64", "count": "*i64", "load": "*i32",
-    "live": "*i32", "faults": "*i64", "record": "*i1", "row": "*i64", "words": "*i32", "expert_of": "*i64",
+    "record": "*i1", "row": "*i64", "words": "*i32", "expert_of": "*i64",
     "keys": "*i64", "masks": "*i64",
 }  # fmt: skip
 
@@ -31,7 +31,6 @@ for padded in (False, True):
     build(solve, HAS_NUM_REAL=padded, EXPERTS=256, GPUS=16, BLOCK=256)
     for policy in replica_choice.POLICIES:
         build(apply, HAS_NUM_REAL=padded, POLICY=policy, BLOCK=256)
-    build(checked._kernel()[1], HAS_NUM_REAL=padded, BLOCK=256)
     build(sample, HAS_NUM_REAL=padded, CLOCK=True, EVERY=16, SLOTS=512, GPUS=16, BLOCK=256)
     build(pack, HAS_NUM_REAL=padded, WORDS=8, BLOCK=256)
 build(begin, BEGIN=5)

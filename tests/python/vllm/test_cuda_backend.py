@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The router with tables of its own behind the device-side check; a plain one stands for the CUDA router."""
+"""The router with tables of its own and vLLM's beside them; a plain one stands for the CUDA router."""
 
 import logging
 import sys
 
 import pytest
 import torch
-from choice_reference import choose
+from choice_reference import choose, serve
 from engine import Layers, context, needs_interpreter, stand_in
 
 from metro_moe import vllm as plugin
@@ -34,12 +34,9 @@ class Router:
             raise RuntimeError("no such map")
         self.maps[layer] = torch.from_numpy(replica_to_expert)
 
-    def route_tensor(self, layer, ids, num_valid=None):
+    def serve_tensor(self, layer, ids, maps, num_valid=None):
         last = {int(e): slot for slot, e in enumerate(self.maps[layer])}
-        out = torch.tensor([[last[int(e)] for e in row] for row in ids], dtype=ids.dtype)
-        if num_valid is not None:
-            out[int(num_valid) :] = -1
-        return out
+        return serve(ids, maps, last, None if num_valid is None else int(num_valid))
 
 
 @pytest.fixture
@@ -123,19 +120,37 @@ def test_a_commit_that_was_never_told_changes_no_output(served):
     assert not_live == 0 and stale > 0
 
 
-@pytest.mark.parametrize("seed", range(10))
-def test_whatever_the_router_says_the_expert_is_the_right_one(seed, served):
-    from metro_moe.vllm.checked import serve_checked
+@pytest.mark.parametrize("policy", ["metro", "optimal"])
+def test_every_policy_adds_to_the_checksum_that_it_is_given(served, policy):
+    """`optimal` in the router's launch, the others behind theirs; padding is left out."""
+    _, _, layers, call = served
+    call()
+    sums = []
+    for num_real, padding in ((5, 0), (5, 3), (6, 3)):
+        ids, checksum = IDS.clone(), torch.zeros(1, dtype=torch.int64)
+        ids[5:] = padding
+        arguments = list(layers.arguments(ids, 1, num_real).values())
+        op.map_to_physical()(*arguments, None, policy, NUM_GPUS, checksum)
+        sums.append(int(checksum))
+    assert sums[0] == sums[1] != sums[2]
 
-    _, _, layers, _ = served
-    random = torch.Generator().manual_seed(seed)
-    chosen = torch.randint(-1, len(SLOTS) + 5, IDS.shape, generator=random, dtype=torch.int32)
-    live, count = torch.tensor(seed % 3 > 0, dtype=torch.int32), torch.zeros(2, dtype=torch.int64)
-    real = torch.tensor(seed % 7, dtype=torch.int32)
-    out = serve_checked(IDS, chosen, layers.load[0], layers.table[0], layers.count[0], layers.record, real, live, count)
-    rows = seed % 7
-    want = IDS if rows == 0 else IDS[[r if r < rows else r % rows for r in range(len(IDS))]]
-    assert torch.equal(layers.experts(out), want)
+
+def test_checksums_tell_choices_apart():
+    from metro_moe.vllm import checksum
+
+    def of(ids, num_real=None):
+        value = torch.zeros(1, dtype=torch.int64)
+        checksum.add(value, ids, num_real)
+        return int(value)
+
+    want = 0  # as src/cuda/engine_rule.hpp has it
+    for index, slot in enumerate(IDS.flatten().tolist()):
+        term = ((index + 1) * 0x1E3779B97F4A7C15 + (slot + 2) * 0x3F58476D1CE4E5B9) % 2**64
+        want += (term ^ (term >> 31)) * 0x14D049BB133111EB
+    assert of(IDS) % 2**64 == want % 2**64
+    changed = IDS.clone()
+    changed[2, 1], changed[2, 2] = IDS[2, 2], IDS[2, 1]
+    assert of(changed) != of(IDS) and of(changed, torch.tensor(2)) == of(IDS, torch.tensor(2))
 
 
 @pytest.mark.parametrize("policy", ["optimal", "auto"])
