@@ -283,7 +283,7 @@ __device__ __forceinline__ void map_ids(const ActiveParams& params, const std::u
 /// and maps its own part of the ids. `kEngine`: by an engine's maps, which the warps that do not
 /// solve look up meanwhile.
 template <template <class, int, int> class SolverOf, int kWords, int kGpuSets, int kVectors,
-          bool kEngine>
+          bool kEngine = false>
 __global__ void __launch_bounds__(kActiveThreads<kWords, kGpuSets>)
     active_kernel_of(const __grid_constant__ ActiveParams params) {
   extern __shared__ __align__(16) std::uint32_t table[];
