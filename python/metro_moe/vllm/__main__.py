@@ -87,9 +87,8 @@ def model_lines(model: str) -> list[str]:
         return [f"{model}: {name}: no experts, so nothing is mapped"]
     from metro_moe.vllm import spread
 
-    fake = type("C", (), {"parallel_config": None, "model_config": type("M", (), {"hf_config": None})})
-    fake.model_config.hf_config = type("H", (), {"architectures": config.get("architectures")})
-    start = "spread" if spread.loads_by_the_map(fake) else "vLLM's own (not known to load by the map)"
+    loops = set(config.get("architectures") or ["?"]) <= spread.LOAD_BY_THE_MAP
+    start = "spread" if loops else "spread if its layers load a tensor an expert (the log says)"
     return [f"{model}: {name}: {experts} experts; start of redundant experts: {start}"]
 
 

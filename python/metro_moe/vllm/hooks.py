@@ -18,7 +18,7 @@ from metro_moe.vllm.seams import logger
 
 def install(plugin: Any, patches: seams.Patches) -> None:
     """`plugin` has configure(vllm_config), add_model(...), after_step(...) and loggers_for(vllm_config)."""
-    for put in (_eplb_state, _start, _stat_loggers, _prometheus):
+    for put in (_eplb_state, _start, _layers, _stat_loggers, _prometheus):
         try:
             put(plugin, patches)
         except Exception as error:
@@ -99,6 +99,21 @@ def _start(plugin: Any, patches: seams.Patches) -> None:
         return plugin.start.build(stock, num_routed_experts, num_redundant_experts, num_gpus)
 
     patches.set(owner, seams.EPLB_START, staticmethod(build))
+
+
+def _layers(plugin: Any, patches: seams.Patches) -> None:
+    """How a MoE layer loads: its tensors tell whether they go by the map."""
+    owner = getattr(importlib.import_module(seams.EXPERTS_MODULE), seams.EXPERTS_CLASS)
+    seams.check_parameters(owner.load_weights, ["weights"])
+
+    def make(stock):
+        def load_weights(this, weights):
+            yield from plugin.start.load(stock, this, weights)
+
+        return load_weights
+
+    patches.wrap(owner, "load_weights", make)
+    plugin.start.sees_layers = True
 
 
 def _in_server() -> bool:

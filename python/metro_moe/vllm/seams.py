@@ -27,6 +27,8 @@ PARAMETERS = [
 ]  # fmt: skip
 EPLB_STATE = "vllm.distributed.eplb.eplb_state"
 EPLB_START = "build_initial_global_physical_to_logical_map"
+EXPERTS_MODULE = "vllm.model_executor.layers.fused_moe.routed_experts"
+EXPERTS_CLASS = "RoutedExperts"
 EPLB_POLICY = "vllm.distributed.eplb.policy"
 GATHER_MODULE = "vllm.model_executor.layers.fused_moe.prepare_finalize.naive_dp_ep"
 GATHER_CLASS = "MoEPrepareAndFinalizeNaiveDPEPModular"

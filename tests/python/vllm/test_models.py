@@ -150,12 +150,12 @@ def check_output(monkeypatch, capsys, version="0.33.0", arguments=(), **settings
 
 
 def test_check_says_what_would_be_bound(monkeypatch, capsys, tmp_path):
-    (tmp_path / "config.json").write_text('{"architectures": ["Qwen3MoeForCausalLM"], "num_experts": 128}')
+    (tmp_path / "config.json").write_text('{"architectures": ["DeepseekV3ForCausalLM"], "n_routed_experts": 256}')
     status, out = check_output(monkeypatch, capsys, arguments=[tmp_path], decode="home")
     assert status == 0 and "vLLM 0.33.0: tested" in out and "served by home" in out
     assert "found    mapping of experts to replicas (every policy)" in out
     assert "MISSING  graphs of the V2 runner" in out  # the stand-in has none
-    assert "Qwen3MoeForCausalLM: 128 experts; start of redundant experts: spread" in out
+    assert "DeepseekV3ForCausalLM: 256 experts; start of redundant experts: spread\n" in out
 
 
 def test_check_of_an_unknown_version_and_of_nothing_asked(monkeypatch, capsys):

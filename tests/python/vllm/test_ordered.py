@@ -80,7 +80,7 @@ def worker(vllm_modules, monkeypatch):  # noqa: F811
     monkeypatch.setattr(state, "PIN_MEMORY", False, raising=False)
     eplb = types.SimpleNamespace(use_async=False, window_size=2, step_interval=100, policy="default", communicator="torch_gloo")
     parallel = types.SimpleNamespace(eplb_config=eplb, num_ubatches=0, enable_elastic_ep=False, enable_dbo=False)
-    hf = types.SimpleNamespace(architectures=["Qwen3MoeForCausalLM"])
+    hf = types.SimpleNamespace(architectures=["DeepseekV3ForCausalLM"])
     config = types.SimpleNamespace(parallel_config=parallel, additional_config={}, model_config=types.SimpleNamespace(hf_config=hf))
     monkeypatch.setattr(importlib.import_module("vllm.config"), "get_current_vllm_config_or_none", lambda: config)
     made = types.SimpleNamespace(config=config, hf=hf, parallel=parallel, module=state)
@@ -132,6 +132,89 @@ def test_where_weights_are_not_loaded_by_the_map_the_start_is_vllms(worker, monk
     held, state = worker.load(dummy=why == "dummy")
     stock = [*range(16), *range(8)]
     assert state.physical_to_logical_map[0].tolist()[:24] == stock and held in (None, stock)
+
+
+def tensors(num_experts, kinds):
+    """A layer's checkpoint: (name, tensor) by expert, or of all at once."""
+    for kind in kinds:
+        if kind == "fused":
+            yield "gate_up_proj", torch.zeros(num_experts, 4, 2)
+            yield "down_proj", torch.zeros(num_experts, 2, 2)
+        for e in range(num_experts if kind == "by expert" else 0):
+            for part in ("gate_proj", "up_proj", "down_proj"):
+                yield f"{e}.{part}.weight", torch.full((2, 2), float(e))
+
+
+class Param:
+    """Keeps what vLLM's loader puts into each slot."""
+
+    def __init__(self):
+        self.slots = {}
+
+    def weight_loader(self, param, loaded_weight, weight_name, shard_id, expert_id, return_success):
+        self.slots.setdefault(expert_id, []).append(int(loaded_weight.flatten()[0]))
+        return True
+
+
+def layer_of(num_experts, redundant):
+    """What RoutedExperts.load_weights of both versions asks of a layer."""
+    owner = importlib.import_module(seams.EXPERTS_MODULE).RoutedExperts
+
+    class Layer:
+        load_weights = owner.load_weights
+        _orient_fused_weight = staticmethod(getattr(owner, "_orient_fused_weight", None))
+        layer_name, is_fused_checkpoint_transposed = "model.layers.0.mlp.experts", False
+        moe_config = types.SimpleNamespace(hidden_dim_unpadded=2, is_act_and_mul=True)
+
+        def get_expert_mapping(self, include_fused=False):
+            return owner.build_expert_params_mapping(
+                "gate_proj", "down_proj", "up_proj", num_experts, redundant, include_fused=include_fused, routed_experts_prefix=""
+            )
+
+    layer = Layer()
+    layer.w13_weight, layer.w2_weight = Param(), Param()
+    return layer
+
+
+@pytest.mark.parametrize("kinds", [["by expert"], ["fused"], ["fused", "by expert"]])
+def test_layers_that_load_themselves_tell_how(worker, monkeypatch, caplog, kinds):
+    """vLLM's own layer loader, of any architecture: by expert the start is spread, fused it is vLLM's."""
+    monkeypatch.setenv("METRO_VLLM_DECODE", "home")
+    worker.hf.architectures = ["SomeMoeForCausalLM"]
+    plugin.register()
+    layers = [layer_of(16, 8) for _ in range(2)]
+    for layer in layers:
+        assert set(layer.load_weights(tensors(16, kinds))) == {"w13_weight", "w2_weight"}
+    _, state = worker.load(dummy=True)
+    held = state.physical_to_logical_map[0].tolist()
+    is_spread = kinds == ["by expert"]
+    assert held == (spread.spread_start(16, 8, GPUS) if is_spread else [*range(16), *range(8)])
+    if "by expert" in kinds:
+        for layer in layers:
+            assert {slot: values[-1] for slot, values in layer.w2_weight.slots.items()} == dict(enumerate(held))
+    assert caplog.text.count("the checkpoint has fused experts") == (0 if is_spread else 1)
+
+
+@pytest.mark.parametrize("where", ["in a layer", "in the next"])
+def test_fused_experts_behind_a_spread_start_end_it(worker, monkeypatch, where):
+    monkeypatch.setenv("METRO_VLLM_DECODE", "home")
+    plugin.register()
+    first = ["by expert", "fused"] if where == "in a layer" else ["by expert"]
+    with pytest.raises(seams.RanksDiffer, match="METRO_VLLM_START=stock"):
+        for kinds in (first, ["fused"]):
+            list(layer_of(16, 8).load_weights(tensors(16, kinds)))
+
+
+def test_a_second_model_does_not_change_how_the_first_was_loaded(worker, monkeypatch):
+    """A drafter with as many experts, whose loop is not known, asks behind the target."""
+    monkeypatch.setenv("METRO_VLLM_DECODE", "home")
+    plugin.register()
+    list(layer_of(16, 8).load_weights(tensors(16, ["by expert"])))
+    worker.hf.architectures = ["SomeDrafter"]
+    held, state = worker.load()
+    assert held == state.physical_to_logical_map[0].tolist() == spread.spread_start(16, 8, GPUS)
+    held, state = worker.load()  # another engine of this process
+    assert held == state.physical_to_logical_map[0].tolist()[:24] == [*range(16), *range(8)]
 
 
 def test_homes_stay_first_through_sync_and_async_commits(worker, monkeypatch):
