@@ -379,6 +379,9 @@ class CompareRow:
     def gpus(self) -> int: ...
 
     @property
+    def ep(self) -> int: ...
+
+    @property
     def replication(self) -> float: ...
 
     @property
@@ -418,6 +421,9 @@ class CompareRow:
     def vs_optimal(self) -> float: ...
 
     @property
+    def vs_ep(self) -> float: ...
+
+    @property
     def worse_than_none(self) -> int: ...
 
     def as_dict(self) -> dict[str, float | int | str]:
@@ -425,10 +431,11 @@ class CompareRow:
 
     def __repr__(self) -> str: ...
 
-def compare(trace: RoutingTrace, *, gpus: Sequence[int], replication: Sequence[float], tokens: Sequence[int], policies: Sequence[str | Callable[[LayerPlacement, numpy.typing.NDArray[numpy.int32]], numpy.typing.ArrayLike] | tuple[str, Callable[[LayerPlacement, numpy.typing.NDArray[numpy.int32]], numpy.typing.ArrayLike]]] | None = None, algorithms: Sequence[str] = ['eplb'], tokens_are_per_gpu: bool = False, batches: int = 32, seed: int = 0, num_threads: int = 0, progress: Callable[[int, int], None] | None = None) -> list[CompareRow]:
+def compare(trace: RoutingTrace, *, gpus: Sequence[int], replication: Sequence[float], tokens: Sequence[int], policies: Sequence[str | Callable[[LayerPlacement, numpy.typing.NDArray[numpy.int32]], numpy.typing.ArrayLike] | tuple[str, Callable[[LayerPlacement, numpy.typing.NDArray[numpy.int32]], numpy.typing.ArrayLike]]] | None = None, algorithms: Sequence[str] = ['eplb'], ep: Sequence[int] = [], tokens_are_per_gpu: bool = False, batches: int = 32, seed: int = 0, num_threads: int = 0, progress: Callable[[int, int], None] | None = None) -> list[CompareRow]:
     """
     Replays decode batches of a trace under every combination of the lists: `metro compare`.
 
+    `ep`: GPUs that the experts are spread over, each sharded beyond; left out: all.
     Placements come from the first half of the trace, batches from the second. `policies` left out:
     all. A policy is a name, or a function of your own: f(layer_placement, topk_ids) gives the replica of
     each id of [tokens, topk], checked to be one of its expert's, -1 for -1; its name is its __name__, or the

@@ -16,5 +16,7 @@ for version in ${VLLM:-0.25.1 0.33.0}; do
   site=$folder/vllm-$version
   [ -d "$site/vllm" ] || "$python" -m pip install -q --no-deps --no-compile --target "$site" "vllm==$version"
   echo "vLLM $version"
-  PYTHONPATH=$site VLLM_NO_USAGE_STATS=1 HF_HUB_OFFLINE=1 "$python" -m pytest tests/python/vllm "$@"
+  export PYTHONPATH=$site VLLM_NO_USAGE_STATS=1 HF_HUB_OFFLINE=1
+  METRO_VLLM_DECODE=home "$python" -m metro_moe.vllm check # as it is without nvcc
+  "$python" -m pytest tests/python/vllm "$@"
 done

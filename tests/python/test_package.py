@@ -3,6 +3,7 @@
 
 import ast
 import importlib.metadata
+import importlib.util
 import pathlib
 import re
 import subprocess
@@ -12,6 +13,7 @@ import pytest
 from conftest import ROOT
 
 import metro_moe
+from metro_moe import cuda
 
 FOLDER = pathlib.Path(metro_moe.__file__).parent
 
@@ -53,7 +55,7 @@ def names_and_words(stub):
 
 
 def test_the_reference_has_the_stub():
-    if "class CudaRouter" in (FOLDER / "_metro.pyi").read_text() or metro_moe.cuda.is_built():
+    if "class CudaRouter" in (FOLDER / "_metro.pyi").read_text() or cuda.is_built():
         pytest.skip("the reference is of the build without CUDA")
     committed, built = ((folder / "_metro.pyi").read_text() for folder in (ROOT / "python", FOLDER))
     assert names_and_words(committed) == names_and_words(built), "copy the build's _metro.pyi to python/"
@@ -71,3 +73,13 @@ def test_importing_imports_no_framework():
         "print([m for m in ('torch', 'cupy', 'jax', 'vllm', 'sglang') if m in sys.modules])"
     )
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
+
+
+def test_the_plugins_check_without_vllm_says_so():
+    """A wheel is installed where there is no torch too."""
+    found = importlib.util.find_spec("vllm")
+    if found is not None and found.origin is not None:  # the folder beside this file has none
+        pytest.skip("vLLM is installed")
+    done = subprocess.run([sys.executable, "-m", "metro_moe.vllm", "check"], capture_output=True, text=True, cwd="/")
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr.startswith("metro: vLLM is not installed here: ") and done.stderr.count("\n") == 1

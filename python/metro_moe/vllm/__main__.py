@@ -12,8 +12,12 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from metro_moe.vllm import seams
-from metro_moe.vllm.settings import Settings
+try:
+    from metro_moe.vllm import seams
+    from metro_moe.vllm.settings import Settings
+except ImportError as missing:  # torch comes with vLLM
+    print(f"metro: vLLM is not installed here: {missing}", file=sys.stderr)
+    raise SystemExit(3) from None
 
 EXPERTS = ("num_experts", "n_routed_experts", "num_local_experts", "moe_num_experts")
 
@@ -37,6 +41,8 @@ SEAMS = {  # what: (what needs it, the check)
     "order of replicas at a commit": (
         "home", parameters(seams.EPLB_STATE, "compute_logical_maps", want=["physical_to_logical_map"])),
     "start of the EPLB state": ("spread start", parameters(seams.EPLB_STATE, seams.EPLB_START, "EplbState")),
+    "weights of a layer": (
+        "spread start", parameters(seams.EXPERTS_MODULE, "load_weights", seams.EXPERTS_CLASS, ["weights"])),
     "a model's tables": (
         "home, names, settings by additional_config",
         parameters(seams.EPLB_STATE, "add_model", "EplbState", ["model", "model_config"])),
