@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "command.hpp"
+#include "cost_options.hpp"
 #include "metro/compare.hpp"
 #include "metro/error.hpp"
 #include "metro/io.hpp"
@@ -26,6 +27,7 @@ struct CompareOptions : CommonOptions {
   std::vector<int> tokens;
   std::vector<int> tokens_per_gpu;
   std::filesystem::path html;
+  CostOptions cost;
 };
 
 report::TraceComparison compare_trace(const std::filesystem::path& path, const CompareSpec& spec) {
@@ -57,12 +59,18 @@ void run(const CompareOptions& options) {
     throw Error(ErrorCode::kUsage, "--tokens or --tokens-per-gpu is required");
   }
   spec.tokens = spec.tokens_are_per_gpu ? options.tokens_per_gpu : options.tokens;
+  options.cost.check();
   spec.validate();  // before any file is read
+  std::vector<std::filesystem::path> more_inputs;
+  if (options.cost.is_given()) {
+    spec.cost = options.cost.read();
+    more_inputs.push_back(options.cost.cost);
+  }
   std::vector<report::TraceComparison> comparisons;
   for (const auto& path : options.traces) comparisons.push_back(compare_trace(path, spec));
 
   if (!options.html.empty() || options.json) {
-    const auto result = report::compare_result(spec, comparisons);
+    const auto result = report::compare_result(spec, comparisons, more_inputs);
     if (!options.html.empty()) {
       io::write_file(options.html, report::report_page({{"metro compare", result}}));
     }
@@ -105,6 +113,7 @@ void add_compare(CLI::App& app) {
                             kEplbAlgorithm, describe_algorithms()));
   add_int(*command, "--batches", spec.batches, {.min = 1, .max = 1'000'000},
           "Batches of each size (default 32)");
+  add_cost_options(*command, options->cost);
   add_path(*command, "--html", options->html, "Write a report page to this file");
   command->footer(
       "Placements come from the first half of the trace, batches from the second.\n"

@@ -24,6 +24,17 @@ void for_each_entry(const std::string& text, Take take) {
   }
 }
 
+std::pair<int, int> parse_size(const std::string& name, std::string_view text, IntRange range) {
+  const std::size_t times = text.find('x');
+  if (times == std::string_view::npos) {
+    fail(fmt::format("{} is '{}', must be sizes as in 7168x2048", name, text));
+  }
+  const auto part = [&](std::string_view number) {
+    return static_cast<int>(io::parse_int(name, number, range));
+  };
+  return {part(text.substr(0, times)), part(text.substr(times + 1))};
+}
+
 }  // namespace
 
 CLI::Option* add_text(CLI::App& command, const std::string& name, const std::string& type,
@@ -124,21 +135,20 @@ CLI::Option* add_name_list(CLI::App& command, const std::string& name,
   });
 }
 
+CLI::Option* add_size(CLI::App& command, const std::string& name, std::pair<int, int>& value,
+                      IntRange range, const std::string& help) {
+  return add_text(command, name, "NxN", help, [&value, name, range](const std::string& text) {
+    value = parse_size(name, text, range);
+  });
+}
+
 CLI::Option* add_size_list(CLI::App& command, const std::string& name,
                            std::vector<std::pair<int, int>>& values, IntRange range,
                            const std::string& help) {
   return add_text(command, name, "NxN,...", help, [&values, name, range](const std::string& text) {
     values.clear();
-    for_each_entry(text, [&](std::string_view entry) {
-      const std::size_t times = entry.find('x');
-      if (times == std::string_view::npos) {
-        fail(fmt::format("{} is '{}', must be sizes as in 7168x2048", name, entry));
-      }
-      const auto part = [&](std::string_view number) {
-        return static_cast<int>(io::parse_int(name, number, range));
-      };
-      values.emplace_back(part(entry.substr(0, times)), part(entry.substr(times + 1)));
-    });
+    for_each_entry(
+        text, [&](std::string_view entry) { values.push_back(parse_size(name, entry, range)); });
   });
 }
 

@@ -52,6 +52,9 @@ CLI::Option* add_real_list(CLI::App& command, const std::string& name, std::vect
 CLI::Option* add_name_list(CLI::App& command, const std::string& name,
                            std::vector<std::string>& values,
                            std::span<const std::string_view> names, const std::string& help);
+/// A size as in 7168x2048.
+CLI::Option* add_size(CLI::App& command, const std::string& name, std::pair<int, int>& value,
+                      IntRange range, const std::string& help);
 /// Comma-separated sizes as in 7168x2048.
 CLI::Option* add_size_list(CLI::App& command, const std::string& name,
                            std::vector<std::pair<int, int>>& values, IntRange range,

@@ -4,13 +4,17 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "command.hpp"
+#include "cost_options.hpp"
 #include "metro/error.hpp"
 #include "metro/io.hpp"
 #include "metro/metrics.hpp"
+#include "metro/modelled_time.hpp"
 #include "metro/router.hpp"
 #include "names.hpp"
 #include "options.hpp"
@@ -27,6 +31,15 @@ struct RouteCommandOptions : CommonOptions {
   std::string policy;
   int layer = 0;
   int nodes = 1;
+  CostOptions cost;
+};
+
+/// What the command prints; without a price where neither the policy nor the user asks for one.
+struct Routed {
+  const RoutingMetrics& metrics;
+  const std::vector<std::int32_t>& replica_ids;
+  std::optional<ModelledTime> time;
+  double bound_us = 0;
 };
 
 const LayerPlacement& pick_layer(const Placement& placement, const RouteCommandOptions& options) {
@@ -44,30 +57,44 @@ const LayerPlacement& pick_layer(const Placement& placement, const RouteCommandO
   return placement.layers[layer];
 }
 
-std::string table(const RoutingMetrics& metrics, const TopkBatch& batch,
-                  const std::string& policy) {
-  report::Table gpus({"GPU", "activated", "tokens"});
+std::string table(const Routed& routed, const TopkBatch& batch, const std::string& policy) {
+  const RoutingMetrics& metrics = routed.metrics;
+  std::vector<std::string> header{"GPU", "activated", "tokens"};
+  if (routed.time) header.emplace_back("modelled us");
+  report::Table gpus(header);
   for (std::size_t g = 0; g < metrics.activated_per_gpu.size(); ++g) {
-    gpus.add_row({fmt::format("{}", g), fmt::format("{}", metrics.activated_per_gpu[g]),
-                  fmt::format("{}", metrics.tokens_per_gpu[g])});
+    std::vector<std::string> row{fmt::format("{}", g),
+                                 fmt::format("{}", metrics.activated_per_gpu[g]),
+                                 fmt::format("{}", metrics.tokens_per_gpu[g])};
+    if (routed.time) row.push_back(fmt::format("{:.2f}", routed.time->per_gpu_us[g]));
+    gpus.add_row(std::move(row));
   }
-  return fmt::format("{}: {} tokens x {}, max activated {}, max tokens {}\n\n{}", policy,
-                     batch.num_tokens, batch.topk, metrics.max_activated, metrics.max_tokens,
-                     gpus.text());
+  std::string text =
+      fmt::format("{}: {} tokens x {}, max activated {}, max tokens {}\n", policy, batch.num_tokens,
+                  batch.topk, metrics.max_activated, metrics.max_tokens);
+  if (routed.time) {
+    text += fmt::format("slowest GPU {:.2f} us as modelled, no routing is below {:.2f} us\n",
+                        routed.time->slowest_us, routed.bound_us);
+  }
+  return text + "\n" + gpus.text();
 }
 
-std::string json(const RoutingMetrics& metrics, const TopkBatch& batch,
-                 const std::vector<std::int32_t>& replica_ids, const RouteCommandOptions& options) {
-  auto result = report::make_result("route", report::Evidence::kSimulated, options.seed,
-                                    {options.placement, options.topk});
+std::string json(const Routed& routed, const TopkBatch& batch, const RouteCommandOptions& options) {
+  std::vector<std::filesystem::path> inputs{options.placement, options.topk};
+  if (options.cost.is_given()) inputs.push_back(options.cost.cost);
+  auto result = report::make_result("route", report::Evidence::kSimulated, options.seed, inputs);
   result["policy"] = options.policy;
   result["layer"] = options.layer;
-  result["max_activated"] = metrics.max_activated;
-  result["activated_per_gpu"] = metrics.activated_per_gpu;
-  result["tokens_per_gpu"] = metrics.tokens_per_gpu;
+  result["max_activated"] = routed.metrics.max_activated;
+  result["activated_per_gpu"] = routed.metrics.activated_per_gpu;
+  result["tokens_per_gpu"] = routed.metrics.tokens_per_gpu;
+  if (routed.time) {
+    result["modelled_us"] = routed.time->per_gpu_us;
+    result["bound_us"] = routed.bound_us;
+  }
   auto rows = nlohmann::ordered_json::array();
   for (int t = 0; t < batch.num_tokens; ++t) {
-    const auto begin = replica_ids.begin() + std::ptrdiff_t{t} * batch.topk;
+    const auto begin = routed.replica_ids.begin() + std::ptrdiff_t{t} * batch.topk;
     rows.push_back(std::vector<std::int32_t>(begin, begin + batch.topk));
   }
   result["replica_ids"] = std::move(rows);
@@ -75,17 +102,23 @@ std::string json(const RoutingMetrics& metrics, const TopkBatch& batch,
 }
 
 void run(const RouteCommandOptions& options) {
+  options.cost.check();
   const Placement placement = io::read_placement(options.placement);
   const LayerPlacement& layer = pick_layer(placement, options);
   const TopkBatch batch = io::read_topk(options.topk, placement.num_experts);
-  Router router(layer, options.policy,
-                {.seed = options.seed, .layer = options.layer, .num_nodes = options.nodes});
+  const std::shared_ptr<const ExpertCost> cost = options.cost.read();
+  Router router(
+      layer, options.policy,
+      {.seed = options.seed, .layer = options.layer, .num_nodes = options.nodes, .cost = cost});
   std::vector<std::int32_t> replica_ids(batch.ids.size());
   router.route(batch.view(), replica_ids);
   MetricsCounter counter(layer);
-  const RoutingMetrics& metrics = counter.count(replica_ids);
-  print(options.json ? json(metrics, batch, replica_ids, options)
-                     : table(metrics, batch, options.policy));
+  Routed routed{counter.count(replica_ids), replica_ids, {}};
+  if (options.cost.is_given() || require_policy(options.policy).uses_cost) {
+    routed.time = TimeCounter(layer, cost).count(replica_ids);
+    routed.bound_us = time_bound_us(layer, *cost, batch.view());
+  }
+  print(options.json ? json(routed, batch, options) : table(routed, batch, options.policy));
 }
 
 }  // namespace
@@ -105,6 +138,7 @@ void add_route(CLI::App& app) {
   add_int(*command, "--layer", options->layer, {}, "Layer of the placement (default 0)");
   add_int(*command, "--nodes", options->nodes, {.min = 1},
           "Nodes that the GPUs are spread over, for static (default 1)");
+  add_cost_options(*command, options->cost);
   command->footer(
       "Example: metro route --placement placement.json --topk batch.npy "
       "--policy optimal --json");

@@ -89,6 +89,21 @@ metro_status metro_placement_layer(const metro_placement* placement, int32_t lay
    docs/formats.md. */
 metro_status metro_placement_homes(const metro_placement* placement, int32_t layer, int32_t* homes);
 
+/* What the routed experts of one GPU cost in one layer: base_us + the sum of phi(tokens) over its
+   replicas that got a token. Immutable. */
+typedef struct metro_cost metro_cost;
+
+/* phi_us [num_phi] by tokens: phi_us[0] is 0, and it never falls; beyond_us for each token after
+   the last. All finite, >= 0. */
+metro_status metro_cost_create(const double* phi_us, size_t num_phi, double beyond_us,
+                               double base_us, metro_cost** cost);
+
+/* An expert cost file, or a calibration, of which hidden, intermediate and dtype ("bf16", ...) pick
+   the experts; 0, 0 and null leave the choice to the file, which must then have one. */
+metro_status metro_cost_read(const char* path, int32_t hidden, int32_t intermediate,
+                             const char* dtype, metro_cost** cost);
+void metro_cost_destroy(metro_cost* cost);
+
 /* Chooses the replicas of one layer, on the CPU; does not keep the placement. One thread at a
    time. */
 typedef struct metro_router metro_router;
@@ -102,6 +117,11 @@ typedef struct metro_route_options {
 metro_status metro_router_create(const metro_placement* placement, int32_t layer,
                                  const char* policy, const metro_route_options* options,
                                  metro_router** router);
+/* The same under a cost, which `hybrid` routes by and metro_router_time prices with; the router
+   keeps what it needs of it. Null: DeepSeek-V3's experts in bf16 on an H100. */
+metro_status metro_router_create_with_cost(const metro_placement* placement, int32_t layer,
+                                           const char* policy, const metro_route_options* options,
+                                           const metro_cost* cost, metro_router** router);
 void metro_router_destroy(metro_router* router);
 
 /* Writes the replica (slot) of each id [num_tokens][topk]; `replica_ids` may be `topk_ids`, but not
@@ -113,6 +133,15 @@ metro_status metro_router_route(metro_router* router, const int32_t* topk_ids, i
    METRO_INPUT for an id that is neither a slot nor -1. */
 metro_status metro_router_count(metro_router* router, const int32_t* replica_ids, size_t num_ids,
                                 int32_t* activated_per_gpu, int64_t* tokens_per_gpu);
+
+/* Prices what `num_ids` replica ids activate under the router's cost: writes us_per_gpu [num_gpus].
+   METRO_INPUT as metro_router_count. */
+metro_status metro_router_time(metro_router* router, const int32_t* replica_ids, size_t num_ids,
+                               double* us_per_gpu);
+
+/* Writes what the slowest GPU takes at least, however [num_tokens][topk] ids are routed. */
+metro_status metro_router_time_bound(metro_router* router, const int32_t* topk_ids,
+                                     int32_t num_tokens, int32_t topk, double* us);
 
 #ifdef __cplusplus
 }

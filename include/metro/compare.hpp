@@ -35,6 +35,9 @@ struct CompareSpec {
   std::vector<CustomPolicy> custom{};
   int batches = 32;
   std::uint64_t seed = 0;
+  /// What a replica costs as a GPU holds it (a shard, where experts are sharded): `hybrid` routes
+  /// by it, and rows are priced. Null: ExpertCost::standard for `hybrid`, and no price.
+  std::shared_ptr<const ExpertCost> cost = nullptr;
   int num_threads = 0;  ///< 0: one per core. The result does not depend on it.
 
   /// Throws Error{kUsage} for what is wrong whatever the trace: an unknown name, a value out of its
@@ -64,6 +67,8 @@ struct CompareRow {
   double vs_optimal = 1;
   double vs_ep = 1;                  ///< over the same policy and replication without sharding
   std::int64_t worse_than_none = 0;  ///< (batch, layer) pairs above EPLB off
+  double modelled_us = 0;            ///< mean time of the slowest GPU; 0 where the spec has no cost
+  double modelled_bound_us = 0;      ///< mean of the times that no routing can get below
 };
 
 /// Replays decode batches of a trace under every policy of the grid.

@@ -2,11 +2,13 @@
 #pragma once
 
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "metro/calibration.hpp"
+#include "metro/expert_cost.hpp"
 #include "metro/loads.hpp"
 #include "metro/model.hpp"
 #include "metro/placement.hpp"
@@ -43,6 +45,16 @@ ModelConfig load_model_config(const std::filesystem::path& path);
 
 /// What `metro calibrate` measured on a GPU.
 Calibration read_calibration(const std::filesystem::path& path);
+
+/// Which experts of a calibration; what is left out must leave one choice.
+struct ExpertChoice {
+  int hidden = 0;  ///< 0: any shape
+  int intermediate = 0;
+  std::optional<DataType> weights{};
+};
+
+/// phi, beyond and base of one kind of expert: a file of these, or one of a calibration's.
+ExpertCost read_expert_cost(const std::filesystem::path& path, const ExpertChoice& choice = {});
 
 /// The calibration file's text, ending in a newline. Throws as Calibration::validate.
 std::string format_calibration(const Calibration& calibration);

@@ -71,6 +71,8 @@ struct PolicyInfo {
   bool uses_homes = false;
   /// The choice depends on LayerPlacement::shares.
   bool uses_shares = false;
+  /// The choice depends on RouteOptions::cost.
+  bool uses_cost = false;
   /// cuda::Router has it, with the same answers bit for bit.
   bool device = false;
   /// Pages and benches that have room for a few policies show it.

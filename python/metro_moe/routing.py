@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from metro_moe._metro import (
     DEFAULT_POLICY,
+    ExpertCost,
     LayerPlacement,
     Placement,
     Router,
@@ -51,6 +52,7 @@ def route(
     layer: int = 0,
     seed: int = 0,
     num_nodes: int = 1,
+    cost: ExpertCost | None = None,
 ) -> RouteResult:
     """Routes one batch of shape [tokens, topk] and counts what it activates.
 
@@ -63,6 +65,6 @@ def route(
         if not 0 <= layer < len(placement.layers):
             raise InputError(f"layer is {layer}, but the placement has layers 0..{len(placement.layers) - 1}")
         placement = placement.layers[layer]
-    router = Router(placement, policy, seed=seed, layer=layer, num_nodes=num_nodes)
+    router = Router(placement, policy, seed=seed, layer=layer, num_nodes=num_nodes, cost=cost)
     replica_ids = router.route(_checked(topk_ids, placement.num_experts))
     return RouteResult(replica_ids, count_metrics(placement, replica_ids))

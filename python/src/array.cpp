@@ -174,4 +174,14 @@ IdMatrix::IdMatrix(nb::handle object, const char* name) : array_(as_array(object
   }
 }
 
+void check_ids(const IdMatrix& ids, int end, const char* name, const char* what) {
+  const auto is_bad = [end](std::int32_t id) { return id < -1 || id >= end; };
+  const auto bad = std::ranges::find_if(ids.ids(), is_bad);
+  if (bad == ids.ids().end()) return;
+  const auto at = static_cast<std::size_t>(bad - ids.ids().begin());
+  throw nb::value_error(fmt::format("{}[{}, {}] is {}, must be {} 0..{} or -1", name,
+                                    at / ids.columns(), at % ids.columns(), *bad, what, end - 1)
+                            .c_str());
+}
+
 }  // namespace metro::python

@@ -55,6 +55,9 @@ class IdMatrix {
   std::span<const std::int32_t> ids_;
 };
 
+/// Throws ValueError that names the place unless each id is -1 or below `end`; `what`: "a slot".
+void check_ids(const IdMatrix& ids, int end, const char* name, const char* what);
+
 /// A NumPy array that takes over the vector's memory.
 template <typename T>
 NumpyArray<T> to_numpy(std::vector<T> values, std::initializer_list<std::size_t> shape) {

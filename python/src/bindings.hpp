@@ -11,6 +11,7 @@ namespace nb = nanobind;
 void bind_error();
 void bind_placement(nb::module_& module);
 void bind_placer(nb::module_& module);
+void bind_expert_cost(nb::module_& module);
 void bind_router(nb::module_& module);
 void bind_metrics(nb::module_& module);
 void bind_trace(nb::module_& module);

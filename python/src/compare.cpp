@@ -4,9 +4,11 @@
 #include <fmt/format.h>
 #include <nanobind/stl/function.h>
 #include <nanobind/stl/optional.h>
+#include <nanobind/stl/shared_ptr.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <memory>
 #include <optional>
 #include <tuple>
 
@@ -58,7 +60,8 @@ std::vector<CompareRow> compare_trace(const RoutingTrace& trace, std::vector<int
                                       const std::optional<std::vector<nb::object>>& policies,
                                       std::vector<std::string> algorithms, std::vector<int> ep,
                                       bool tokens_are_per_gpu, int batches, std::uint64_t seed,
-                                      int num_threads, const ProgressCallback& progress) {
+                                      int num_threads, const ProgressCallback& progress,
+                                      const std::shared_ptr<ExpertCost>& cost) {
   FirstError errors;
   CompareSpec spec;
   spec.algorithms = std::move(algorithms);
@@ -74,6 +77,7 @@ std::vector<CompareRow> compare_trace(const RoutingTrace& trace, std::vector<int
   spec.batches = batches;
   spec.seed = seed;
   spec.num_threads = num_threads;
+  spec.cost = cost;
   std::vector<CompareRow> rows;
   {
     const nb::gil_scoped_release release;
@@ -103,7 +107,9 @@ constexpr auto kFields = std::tuple(
     std::pair("vs_even", &CompareRow::vs_even),
     std::pair("vs_no_replication", &CompareRow::vs_no_replication),
     std::pair("vs_optimal", &CompareRow::vs_optimal), std::pair("vs_ep", &CompareRow::vs_ep),
-    std::pair("worse_than_none", &CompareRow::worse_than_none));
+    std::pair("worse_than_none", &CompareRow::worse_than_none),
+    std::pair("modelled", &CompareRow::modelled_us),
+    std::pair("modelled_bound", &CompareRow::modelled_bound_us));
 
 nb::dict as_dict(const CompareRow& row) {
   nb::dict out;
@@ -133,7 +139,7 @@ void bind_compare(nb::module_& module) {
       nb::arg("algorithms") = std::vector<std::string>{std::string(kEplbAlgorithm)},
       nb::arg("ep") = std::vector<int>{}, nb::arg("tokens_are_per_gpu") = false,
       nb::arg("batches") = 32, nb::arg("seed") = 0, nb::arg("num_threads") = 0,
-      nb::arg("progress") = nb::none(),
+      nb::arg("progress") = nb::none(), nb::arg("cost") = nb::none(),
       nb::sig("def compare(trace: RoutingTrace, *, gpus: collections.abc.Sequence[int], "
               "replication: collections.abc.Sequence[float], "
               "tokens: collections.abc.Sequence[int], "
@@ -145,7 +151,8 @@ void bind_compare(nb::module_& module) {
               "ep: collections.abc.Sequence[int] = [], tokens_are_per_gpu: bool = False, batches: "
               "int = 32, seed: int = 0, "
               "num_threads: int = 0, "
-              "progress: collections.abc.Callable[[int, int], None] | None = None) -> "
+              "progress: collections.abc.Callable[[int, int], None] | None = None, "
+              "cost: ExpertCost | None = None) -> "
               "list[CompareRow]"),
       "Replays decode batches of a trace under every combination of the lists: `metro compare`.\n\n"
       "`ep`: GPUs that the experts are spread over, each sharded beyond; left out: all.\n"
@@ -155,7 +162,8 @@ void bind_compare(nb::module_& module) {
       "the replica of\neach id of [tokens, topk], checked to be one of its expert's, -1 for -1; "
       "its name is its __name__, or the\nfirst of (name, function). `progress(done, total)` is "
       "called now and then, from any thread. The result does "
-      "not depend on\n`num_threads` (0: one per core).");
+      "not depend on\n`num_threads` (0: one per core). With a `cost` rows have `modelled` and "
+      "`modelled_bound` in us, else 0.");
 }
 
 }  // namespace metro::python

@@ -18,13 +18,7 @@ auto view_member(std::vector<T> RoutingMetrics::* member) {
 
 RoutingMetrics count_metrics(const LayerPlacement& placement, nb::handle replica_ids) {
   const IdMatrix ids(replica_ids, "replica_ids");
-  for (std::size_t i = 0; i < ids.ids().size(); ++i) {
-    if (ids.ids()[i] >= -1 && ids.ids()[i] < placement.num_replicas()) continue;
-    throw nb::value_error(fmt::format("replica_ids[{}, {}] is {}, must be a slot 0..{} or -1",
-                                      i / ids.columns(), i % ids.columns(), ids.ids()[i],
-                                      placement.num_replicas() - 1)
-                              .c_str());
-  }
+  check_ids(ids, placement.num_replicas(), "replica_ids", "a slot");
   return MetricsCounter(placement).count(ids.ids());
 }
 

@@ -7,6 +7,7 @@ NB_MODULE(_metro, module) {
   metro::python::bind_error();
   metro::python::bind_placement(module);
   metro::python::bind_placer(module);
+  metro::python::bind_expert_cost(module);
   metro::python::bind_router(module);
   metro::python::bind_metrics(module);
   metro::python::bind_trace(module);

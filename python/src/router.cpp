@@ -2,12 +2,14 @@
 #include "metro/router.hpp"
 
 #include <fmt/format.h>
+#include <nanobind/stl/shared_ptr.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/string_view.h>
 #include <nanobind/stl/vector.h>
 
 #include <algorithm>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 
@@ -23,8 +25,8 @@ using OutArray = nb::ndarray<std::int32_t, nb::ndim<2>, nb::c_contig, nb::device
 class PyRouter {
  public:
   PyRouter(const LayerPlacement& placement, const std::string& policy, std::uint64_t seed,
-           int layer, int num_nodes)
-      : router_(placement, policy, {seed, layer, num_nodes}),
+           int layer, int num_nodes, const std::shared_ptr<ExpertCost>& cost)
+      : router_(placement, policy, {seed, layer, num_nodes, cost}),
         num_experts_(placement.num_experts),
         policy_(policy) {}
 
@@ -89,6 +91,7 @@ void bind_router(nb::module_& module) {
               "Each active expert is served by one replica.")
       .def_ro("uses_homes", &PolicyInfo::uses_homes, "It looks at LayerPlacement.home.")
       .def_ro("uses_shares", &PolicyInfo::uses_shares, "It looks at LayerPlacement.shares.")
+      .def_ro("uses_cost", &PolicyInfo::uses_cost, "It looks at what an expert's tokens cost.")
       .def_ro("device", &PolicyInfo::device, "cuda.Router has it.")
       .def_ro("headline", &PolicyInfo::headline, "Pages with room for a few policies show it.")
       .def_ro("route_us", &PolicyInfo::route_us,
@@ -113,10 +116,12 @@ void bind_router(nb::module_& module) {
       "    router = metro_moe.Router(placement.layers[0], \"optimal\")\n"
       "    replica_ids = router.route(topk_ids)\n\n"
       "Deterministic. Owns its workspace; holds the GIL while it routes.")
-      .def(nb::init<const LayerPlacement&, const std::string&, std::uint64_t, int, int>(),
+      .def(nb::init<const LayerPlacement&, const std::string&, std::uint64_t, int, int,
+                    const std::shared_ptr<ExpertCost>&>(),
            nb::arg("placement"), nb::arg("policy") = std::string(kDefaultPolicy), nb::kw_only(),
            nb::arg("seed") = 0, nb::arg("layer") = 0, nb::arg("num_nodes") = 1,
-           "`seed` and `layer` matter to `random`, `num_nodes` to `static`.")
+           nb::arg("cost") = nb::none(),
+           "`seed` and `layer` matter to `random`, `num_nodes` to `static`, `cost` to `hybrid`.")
       .def(
           "route", &PyRouter::route, nb::arg("topk_ids"), nb::arg("out") = nb::none(),
           nb::sig("def route(self, topk_ids: numpy.typing.ArrayLike, "

@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <exception>
+#include <memory>
+#include <optional>
 #include <span>
 #include <string>
 
@@ -11,16 +13,25 @@
 #include "metro/homes.hpp"
 #include "metro/io.hpp"
 #include "metro/metrics.hpp"
+#include "metro/model.hpp"
+#include "metro/modelled_time.hpp"
 #include "metro/placer.hpp"
 #include "metro/router.hpp"
+#include "routing/modelled_bound.hpp"
 
 struct metro_placement {
   metro::Placement placement;
 };
 
+struct metro_cost {
+  std::shared_ptr<const metro::ExpertCost> cost;
+};
+
 struct metro_router {
   metro::Router router;
   metro::MetricsCounter counter;
+  metro::TimeCounter clock;
+  metro::routing::ModelledBound bound;
   int num_replicas;
 };
 
@@ -83,6 +94,19 @@ const metro::LayerPlacement& layer_at(const metro_placement& placement, std::int
 template <typename T>
 const T* data_or_null(const std::vector<T>& values) noexcept {
   return values.empty() ? nullptr : values.data();
+}
+
+/// Replica ids of the router's layer, checked.
+std::span<const std::int32_t> slots(const metro_router& router, const std::int32_t* replica_ids,
+                                    std::size_t num_ids) {
+  if (num_ids > 0) require(replica_ids, "replica_ids");
+  const std::span<const std::int32_t> ids(replica_ids, num_ids);
+  const auto is_bad = [&](std::int32_t id) { return id < -1 || id >= router.num_replicas; };
+  if (const auto bad = std::ranges::find_if(ids, is_bad); bad != ids.end()) {
+    throw Error(ErrorCode::kInput, fmt::format("replica_ids[{}] is {}, must be a slot 0..{} or -1",
+                                               bad - ids.begin(), *bad, router.num_replicas - 1));
+  }
+  return ids;
 }
 
 }  // namespace
@@ -183,9 +207,45 @@ metro_status metro_placement_homes(const metro_placement* placement, int32_t lay
   });
 }
 
+metro_status metro_cost_create(const double* phi_us, size_t num_phi, double beyond_us,
+                               double base_us, metro_cost** cost) {
+  return guarded([&] {
+    require(phi_us, "phi_us");
+    require(cost, "cost");
+    *cost = new metro_cost{std::make_shared<const metro::ExpertCost>(
+        metro::ExpertTimes{{phi_us, phi_us + num_phi}, beyond_us, base_us})};
+  });
+}
+
+metro_status metro_cost_read(const char* path, int32_t hidden, int32_t intermediate,
+                             const char* dtype, metro_cost** cost) {
+  return guarded([&] {
+    require(path, "path");
+    require(cost, "cost");
+    metro::io::ExpertChoice choice{.hidden = hidden, .intermediate = intermediate};
+    if (dtype != nullptr) {
+      choice.weights = metro::find_data_type(dtype);
+      if (!choice.weights) {
+        throw Error(ErrorCode::kUsage,
+                    fmt::format("dtype is '{}', must be one of fp32, bf16, fp8, fp4", dtype));
+      }
+    }
+    *cost = new metro_cost{
+        std::make_shared<const metro::ExpertCost>(metro::io::read_expert_cost(path, choice))};
+  });
+}
+
+void metro_cost_destroy(metro_cost* cost) { delete cost; }
+
 metro_status metro_router_create(const metro_placement* placement, int32_t layer,
                                  const char* policy, const metro_route_options* options,
                                  metro_router** router) {
+  return metro_router_create_with_cost(placement, layer, policy, options, nullptr, router);
+}
+
+metro_status metro_router_create_with_cost(const metro_placement* placement, int32_t layer,
+                                           const char* policy, const metro_route_options* options,
+                                           const metro_cost* cost, metro_router** router) {
   return guarded([&] {
     require(placement, "placement");
     require(policy, "policy");
@@ -197,8 +257,10 @@ metro_status metro_router_create(const metro_placement* placement, int32_t layer
       route.seed = options->seed;
       if (options->num_nodes != 0) route.num_nodes = options->num_nodes;
     }
+    route.cost = cost == nullptr ? metro::ExpertCost::standard() : cost->cost;
     *router = new metro_router{metro::Router(of, policy, route), metro::MetricsCounter(of),
-                               of.num_replicas()};
+                               metro::TimeCounter(of, route.cost),
+                               metro::routing::ModelledBound(of, route.cost), of.num_replicas()};
   });
 }
 
@@ -227,18 +289,34 @@ metro_status metro_router_count(metro_router* router, const int32_t* replica_ids
                                 int32_t* activated_per_gpu, int64_t* tokens_per_gpu) {
   return guarded([&] {
     require(router, "router");
-    if (num_ids > 0) require(replica_ids, "replica_ids");
-    const std::span<const std::int32_t> ids(replica_ids, num_ids);
-    const auto is_bad = [&](std::int32_t id) { return id < -1 || id >= router->num_replicas; };
-    if (const auto bad = std::ranges::find_if(ids, is_bad); bad != ids.end()) {
-      throw Error(ErrorCode::kInput,
-                  fmt::format("replica_ids[{}] is {}, must be a slot 0..{} or -1",
-                              bad - ids.begin(), *bad, router->num_replicas - 1));
-    }
+    const std::span<const std::int32_t> ids = slots(*router, replica_ids, num_ids);
     const metro::RoutingMetrics& metrics = router->counter.count(ids);
     if (activated_per_gpu != nullptr) {
       std::ranges::copy(metrics.activated_per_gpu, activated_per_gpu);
     }
     if (tokens_per_gpu != nullptr) std::ranges::copy(metrics.tokens_per_gpu, tokens_per_gpu);
+  });
+}
+
+metro_status metro_router_time(metro_router* router, const int32_t* replica_ids, size_t num_ids,
+                               double* us_per_gpu) {
+  return guarded([&] {
+    require(router, "router");
+    require(us_per_gpu, "us_per_gpu");
+    const std::span<const std::int32_t> ids = slots(*router, replica_ids, num_ids);
+    std::ranges::copy(router->clock.count(ids).per_gpu_us, us_per_gpu);
+  });
+}
+
+metro_status metro_router_time_bound(metro_router* router, const int32_t* topk_ids,
+                                     int32_t num_tokens, int32_t topk, double* us) {
+  return guarded([&] {
+    require(router, "router");
+    require(us, "us");
+    require_range("num_tokens", num_tokens, 0, INT32_MAX);
+    require_range("topk", topk, 0, INT32_MAX);
+    const std::size_t count = product(num_tokens, topk);
+    if (count > 0) require(topk_ids, "topk_ids");
+    *us = router->bound.of({{topk_ids, count}, num_tokens, topk});
   });
 }

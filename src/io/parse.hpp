@@ -24,6 +24,8 @@ RoutingTrace parse_trace(std::shared_ptr<const void> storage, Bytes npy, std::st
                          const std::function<NamedText()>& sidecar);
 Loads parse_loads(Bytes bytes, std::string_view file);
 TopkBatch parse_topk(Bytes bytes, int num_experts, std::string_view file);
+ExpertCost parse_expert_cost(std::string_view text, const ExpertChoice& choice,
+                             std::string_view file);
 Placement parse_placement(std::string_view text, std::string_view file);
 RoutingTrace parse_csv_trace(std::string_view text, const CsvLayout& layout, TraceInfo info,
                              std::string_view file);

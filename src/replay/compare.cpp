@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <limits>
 #include <mutex>
 #include <string_view>
 #include <utility>
@@ -146,6 +147,9 @@ void append_rows(const GridPoint& point, int tokens, const CellTotals& cell,
                  const CellTotals& unsharded, const std::vector<std::string_view>& names,
                  std::size_t num_asked, double samples, std::vector<CompareRow>& rows) {
   const int shards = point.gpus / point.ep;
+  const auto mean_us = [samples](double sum) {
+    return std::min(sum / samples, std::numeric_limits<double>::max());
+  };
   const auto mean = [samples](std::int64_t sum) { return static_cast<double>(sum) / samples; };
   const auto activated_by = [&](std::string_view policy) {
     const auto at = std::ranges::find(names, policy) - names.begin();
@@ -174,6 +178,8 @@ void append_rows(const GridPoint& point, int tokens, const CellTotals& cell,
         .vs_optimal = ratio(policy.max_activated, optimal),
         .vs_ep = ratio(policy.max_activated, unsharded.policies[i].max_activated * shards),
         .worse_than_none = policy.worse_than_none,
+        .modelled_us = mean_us(policy.modelled_us),
+        .modelled_bound_us = mean_us(cell.bound_us),
     });
   }
 }
@@ -232,14 +238,20 @@ std::vector<CompareRow> compare(const RoutingTrace& trace, const CompareSpec& sp
 
   const auto num_layers = static_cast<std::size_t>(trace.num_layers());
   GridTotals totals;
+  std::vector<GridTotals> waiting(num_layers);  // for a layer before them
+  std::size_t added = 0;
   std::mutex mutex;
   std::size_t done = 0;
   for_each_parallel(num_layers, spec.num_threads, [&](std::size_t i) {
     const int layer = static_cast<int>(i);
-    LayerReplay replay(trace, layer, layer_loads(loads, layer), points, makers, spec.seed);
+    LayerReplay replay(trace, layer, layer_loads(loads, layer), points, makers, spec.seed,
+                       spec.cost);
     GridTotals of_layer = replay.run(spec.batches);
     const std::scoped_lock lock(mutex);
-    add(totals, std::move(of_layer));
+    waiting[i] = std::move(of_layer);
+    while (added < num_layers && !waiting[added].empty()) {
+      add(totals, std::exchange(waiting[added++], {}));
+    }
     if (progress) progress(++done, num_layers);
   });
 

@@ -14,11 +14,13 @@ CellTotals& CellTotals::operator+=(const CellTotals& other) {
   active_experts += other.active_experts;
   assignments += other.assignments;
   no_replication += other.no_replication;
+  bound_us += other.bound_us;
   for (std::size_t i = 0; i < policies.size(); ++i) {
     policies[i].max_activated += other.policies[i].max_activated;
     policies[i].max_tokens += other.policies[i].max_tokens;
     policies[i].activated += other.policies[i].activated;
     policies[i].worse_than_none += other.policies[i].worse_than_none;
+    policies[i].modelled_us += other.policies[i].modelled_us;
   }
   return *this;
 }
@@ -31,18 +33,23 @@ Loads layer_loads(const Loads& loads, int layer) {
 LayerReplay::Lane::Lane(const LayerPlacement& placement, const std::vector<MakeRouter>& policies,
                         const RouteOptions& options)
     : has_choice(placement.num_replicas() > placement.num_experts), counter(placement) {
+  if (options.cost != nullptr) {
+    clock.emplace(placement, options.cost);
+    bound.emplace(placement, options.cost);
+  }
   routers.reserve(policies.size());
   for (const MakeRouter& make : policies) routers.push_back(make(placement, options));
 }
 
 LayerReplay::LayerReplay(const RoutingTrace& trace, int layer, const Loads& loads,
                          const std::vector<GridPoint>& points,
-                         const std::vector<MakeRouter>& policies, std::uint64_t seed)
+                         const std::vector<MakeRouter>& policies, std::uint64_t seed,
+                         const std::shared_ptr<const ExpertCost>& cost)
     : trace_(trace),
       layer_(layer),
       seed_(seed),
       seen_(static_cast<std::size_t>(trace.num_experts())) {
-  const RouteOptions options{.seed = seed, .layer = layer};
+  const RouteOptions options{.seed = seed, .layer = layer, .cost = cost};
   const auto build = [&](std::string_view algorithm, int replicas, int ranks) {
     const PlacementRequest request{.num_replicas = replicas, .num_gpus = ranks};
     return place(loads, request, algorithm).layers.front();
@@ -64,7 +71,7 @@ LayerReplay::LayerReplay(const RoutingTrace& trace, int layer, const Loads& load
     baseline_of_.push_back(entry->second);
     shards_.push_back(point.gpus / point.ep);
     empty_.emplace_back(point.tokens.size(),
-                        CellTotals{0, 0, 0, std::vector<PolicyTotals>(policies.size())});
+                        CellTotals{.policies = std::vector<PolicyTotals>(policies.size())});
     for (std::size_t i = 0; i < point.tokens.size(); ++i) cells_[point.tokens[i]].push_back({p, i});
   }
   baseline_max_.resize(baselines_.size());
@@ -113,12 +120,16 @@ void LayerReplay::replay(TopkView batch, const std::vector<Cell>& cells, GridTot
     cell.assignments += assignments;
     cell.no_replication += none;
     Lane& lane = lanes_[point];
+    if (lane.bound) cell.bound_us += lane.bound->of(batch);
     const RoutingMetrics* metrics = nullptr;
+    double modelled_us = 0;
     for (std::size_t i = 0; i < lane.routers.size(); ++i) {
       if (lane.has_choice || metrics == nullptr) {  // without a choice all policies agree
         lane.routers[i].route(batch, replica_ids_);
         metrics = &lane.counter.count(replica_ids_);
+        if (lane.clock) modelled_us = lane.clock->count(replica_ids_).slowest_us;
       }
+      cell.policies[i].modelled_us += modelled_us;
       cell.policies[i].max_activated += metrics->max_activated;
       cell.policies[i].max_tokens += metrics->max_tokens;
       cell.policies[i].activated += metrics->activated_total;

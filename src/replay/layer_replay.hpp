@@ -5,14 +5,18 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
 #include "metro/metrics.hpp"
+#include "metro/modelled_time.hpp"
 #include "metro/router.hpp"
 #include "metro/trace.hpp"
+#include "routing/modelled_bound.hpp"
 
 namespace metro {
 
@@ -26,13 +30,14 @@ struct GridPoint {
   std::vector<int> tokens;  ///< of the global batch
 };
 
-/// Sums over (batch, layer) pairs, of whole replicas, sharded or not. Integers, so that the order
-/// of adding does not matter.
+/// Sums over (batch, layer) pairs, of whole replicas, sharded or not. Times are added in the order
+/// of the layers, so that sums have the same bits in every run.
 struct PolicyTotals {
   std::int64_t max_activated = 0;
   std::int64_t max_tokens = 0;
   std::int64_t activated = 0;
   std::int64_t worse_than_none = 0;
+  double modelled_us = 0;  ///< 0 without a cost
 };
 
 /// One grid point at one batch size.
@@ -40,7 +45,8 @@ struct CellTotals {
   std::int64_t active_experts = 0;
   std::int64_t assignments = 0;
   std::int64_t no_replication = 0;  ///< max activated without sharding
-  std::vector<PolicyTotals> policies;
+  std::vector<PolicyTotals> policies{};
+  double bound_us = 0;  ///< of modelled_us
 
   CellTotals& operator+=(const CellTotals& other);
 };
@@ -54,9 +60,10 @@ using MakeRouter = std::function<Router(const LayerPlacement&, const RouteOption
 /// Replays the batches of one layer over all grid points: each batch is gathered once, for all.
 class LayerReplay {
  public:
+  /// `cost` may be null: then nothing is priced.
   LayerReplay(const RoutingTrace& trace, int layer, const Loads& loads,
               const std::vector<GridPoint>& points, const std::vector<MakeRouter>& policies,
-              std::uint64_t seed);
+              std::uint64_t seed, const std::shared_ptr<const ExpertCost>& cost);
 
   GridTotals run(int num_batches);
 
@@ -67,6 +74,8 @@ class LayerReplay {
          const RouteOptions& options);
     bool has_choice;  // some expert has two replicas
     MetricsCounter counter;
+    std::optional<TimeCounter> clock;  // where there is a cost
+    std::optional<routing::ModelledBound> bound;
     std::vector<Router> routers;
   };
   struct Cell {

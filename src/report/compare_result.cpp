@@ -36,6 +36,10 @@ nlohmann::ordered_json row_json(const TraceComparison& comparison, const Compare
   json["active_experts"] = row.active_experts;
   json["tensor_sharded"] = row.active_experts / row.gpus;
   json["token_imbalance"] = row.token_imbalance;
+  if (spec.cost != nullptr) {
+    json["modelled"] = row.modelled_us;
+    json["modelled_bound"] = row.modelled_bound_us;
+  }
   return json;
 }
 
@@ -45,16 +49,74 @@ std::string describe(const TraceComparison& comparison) {
                      comparison.num_layers, comparison.info.num_experts, comparison.topk);
 }
 
+/// The cells that say which grid point a line is of, or what they are.
+std::vector<std::string> point_header(const CompareSpec& spec) {
+  std::vector<std::string> cells = {"placement", "GPUs"};
+  if (!spec.ep.empty()) cells.emplace_back("EP");
+  cells.insert(cells.end(), {"replication", "tokens"});
+  return cells;
+}
+
+std::vector<std::string> point_cells(const CompareSpec& spec, const CompareRow& row) {
+  std::vector<std::string> cells = {row.algorithm, fmt::format("{}", row.gpus)};
+  if (!spec.ep.empty()) cells.push_back(fmt::format("{}", row.ep));
+  cells.insert(cells.end(), {short_number(row.replication), fmt::format("{}", row.tokens)});
+  return cells;
+}
+
+std::string two_places(double value) { return fmt::format("{:.2f}", value); }
+
+Table activated_table(const CompareSpec& spec, const TraceComparison& comparison) {
+  std::vector<std::string> header = point_header(spec);
+  header.insert(header.end(), {"moe-TP", "EPLB off"});
+  header.insert(header.end(), spec.policies.begin(), spec.policies.end());
+  header.insert(header.end(), {"optimal/even", "optimal/none"});
+  Table table(header, 1);
+  const auto& rows = comparison.rows;
+  for (std::size_t first = 0; first < rows.size(); first += spec.policies.size()) {
+    const CompareRow& row = rows[first];
+    std::vector<std::string> cells = point_cells(spec, row);
+    cells.push_back(two_places(row.active_experts / row.gpus));
+    cells.push_back(two_places(row.no_replication));
+    for (std::size_t i = 0; i < spec.policies.size(); ++i) {
+      cells.push_back(two_places(rows[first + i].max_activated));
+    }
+    cells.push_back(two_places(row.vs_even / row.vs_optimal));
+    cells.push_back(two_places(row.vs_no_replication / row.vs_optimal));
+    table.add_row(std::move(cells));
+  }
+  return table;
+}
+
+Table time_table(const CompareSpec& spec, const TraceComparison& comparison) {
+  std::vector<std::string> header = point_header(spec);
+  header.insert(header.end(), spec.policies.begin(), spec.policies.end());
+  header.emplace_back("bound");
+  Table table(header, 1);
+  const auto& rows = comparison.rows;
+  for (std::size_t first = 0; first < rows.size(); first += spec.policies.size()) {
+    std::vector<std::string> cells = point_cells(spec, rows[first]);
+    for (std::size_t i = 0; i < spec.policies.size(); ++i) {
+      cells.push_back(two_places(rows[first + i].modelled_us));
+    }
+    cells.push_back(two_places(rows[first].modelled_bound_us));
+    table.add_row(std::move(cells));
+  }
+  return table;
+}
+
 }  // namespace
 
 std::string short_number(double value) { return fmt::format("{:g}", value); }
 
 nlohmann::ordered_json compare_result(const CompareSpec& spec,
-                                      const std::vector<TraceComparison>& comparisons) {
+                                      const std::vector<TraceComparison>& comparisons,
+                                      const std::vector<std::filesystem::path>& more_inputs) {
   std::vector<std::filesystem::path> inputs;
   for (const TraceComparison& comparison : comparisons) {
     for (auto& file : trace_files(comparison.path)) inputs.push_back(std::move(file));
   }
+  inputs.insert(inputs.end(), more_inputs.begin(), more_inputs.end());
   auto result = make_result("compare", Evidence::kSimulated, spec.seed, inputs);
   result["batches"] = spec.batches;
   auto traces = nlohmann::ordered_json::array();
@@ -118,37 +180,18 @@ std::string compare_table(const CompareSpec& spec,
       "EPLB off: one replica of each expert. moe-TP: every expert split over all GPUs (active "
       "experts / GPUs).\n",
       spec.batches, spec.seed);
-  const bool has_ep = !spec.ep.empty();
-  std::vector<std::string> header = {"placement", "GPUs"};
-  if (has_ep) {
+  if (!spec.ep.empty()) {
     text +=
         "EP: groups of GPUs that the experts are spread over. Each GPU of a group holds an equal "
         "part of its\nexperts, and the figures are in whole experts' worth of bytes. EPLB off is "
         "at "
         "EP = GPUs.\n";
-    header.emplace_back("EP");
   }
-  header.insert(header.end(), {"replication", "tokens", "moe-TP", "EPLB off"});
-  header.insert(header.end(), spec.policies.begin(), spec.policies.end());
-  header.insert(header.end(), {"optimal/even", "optimal/none"});
   for (const TraceComparison& comparison : comparisons) {
-    Table table(header, 1);
-    const auto& rows = comparison.rows;
-    for (std::size_t first = 0; first < rows.size(); first += spec.policies.size()) {
-      const CompareRow& row = rows[first];
-      std::vector<std::string> cells = {row.algorithm, fmt::format("{}", row.gpus)};
-      if (has_ep) cells.push_back(fmt::format("{}", row.ep));
-      cells.insert(cells.end(), {short_number(row.replication), fmt::format("{}", row.tokens),
-                                 fmt::format("{:.2f}", row.active_experts / row.gpus),
-                                 fmt::format("{:.2f}", row.no_replication)});
-      for (std::size_t i = 0; i < spec.policies.size(); ++i) {
-        cells.push_back(fmt::format("{:.2f}", rows[first + i].max_activated));
-      }
-      cells.push_back(fmt::format("{:.2f}", row.vs_even / row.vs_optimal));
-      cells.push_back(fmt::format("{:.2f}", row.vs_no_replication / row.vs_optimal));
-      table.add_row(std::move(cells));
-    }
-    text += fmt::format("\n{}\n{}", describe(comparison), table.text());
+    text += fmt::format("\n{}\n{}", describe(comparison), activated_table(spec, comparison).text());
+    if (spec.cost == nullptr) continue;
+    text += fmt::format("\nModelled us of the slowest GPU, and what no routing is below:\n{}",
+                        time_table(spec, comparison).text());
   }
   return text;
 }

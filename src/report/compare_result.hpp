@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
@@ -24,15 +25,17 @@ struct TraceComparison {
 };
 
 /// The result of `metro compare`: the envelope, the traces, and one row per trace and grid point.
-/// Reads the traces' files for their SHA-256.
+/// Reads the traces' files, and `more_inputs`, for their SHA-256.
 nlohmann::ordered_json compare_result(const CompareSpec& spec,
-                                      const std::vector<TraceComparison>& comparisons);
+                                      const std::vector<TraceComparison>& comparisons,
+                                      const std::vector<std::filesystem::path>& more_inputs = {});
 
 /// What heat maps of a comparison show: its largest GPUs-and-replication point that pages headline,
 /// few tokens, where choosing replicas matters most, under the even split and `optimal`.
 std::vector<ActivatedMapSpec> map_specs(const CompareSpec& spec);
 
-/// A table per trace for people: one line per grid point, one column per policy.
+/// A table per trace for people: one line per grid point, one column per policy; another of
+/// modelled times where the spec has a cost.
 std::string compare_table(const CompareSpec& spec, const std::vector<TraceComparison>& comparisons);
 
 /// "EP 16, ..." as people write numbers: "1.25", "2".

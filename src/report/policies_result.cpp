@@ -17,10 +17,16 @@ using Cells = std::vector<std::string>;
 
 std::string yes(bool value) { return value ? "yes" : "-"; }
 
-/// What a policy reads of a placement besides its slots.
+/// What a policy reads besides a placement's slots.
 std::string uses(const PolicyInfo& policy) {
-  if (policy.uses_homes) return policy.uses_shares ? "homes, shares" : "homes";
-  return policy.uses_shares ? "shares" : "-";
+  std::string text;
+  const auto add = [&text](bool used, const char* what) {
+    if (used) text += (text.empty() ? "" : ",") + std::string(what);
+  };
+  add(policy.uses_homes, "homes");
+  add(policy.uses_shares, "shares");
+  add(policy.uses_cost, "cost");
+  return text.empty() ? "-" : text;
 }
 
 const Cells kPolicyHeader = {"policy", "needs", "splits",   "counts", "uses",
@@ -91,6 +97,7 @@ Json policies_result() {
                     {"single_replica", policy.single_replica},
                     {"uses_homes", policy.uses_homes},
                     {"uses_shares", policy.uses_shares},
+                    {"uses_cost", policy.uses_cost},
                     {"device", policy.device},
                     {"headline", policy.headline},
                     {"route_us", policy.route_us},

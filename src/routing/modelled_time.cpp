@@ -6,9 +6,7 @@
 #include <limits>
 #include <utility>
 
-#include "routing/activation_solver.hpp"
-#include "routing/slot_map.hpp"
-#include "routing/time_bound.hpp"
+#include "routing/modelled_bound.hpp"
 
 namespace metro {
 namespace {
@@ -41,19 +39,33 @@ const ModelledTime& TimeCounter::count(std::span<const std::int32_t> replica_ids
   return time_;
 }
 
-double time_bound_us(const LayerPlacement& placement, const ExpertCost& cost, TopkView topk) {
-  const ReplicaIndex index(placement);
-  std::vector<std::int64_t> tokens(static_cast<std::size_t>(index.num_experts()) + 1);
-  routing::count_tokens(topk.ids, tokens);
-  tokens.pop_back();
-  routing::ActivationSolver solver(index);
-  routing::ActiveFlags flags(index.num_experts());
-  std::vector<std::int32_t> slots(tokens.size());
-  const int optimum = solver.solve(flags.mark(topk.ids), slots);
-  routing::TimeBound bound(index);
-  const double us = bound.of(tokens, optimum, cost) * (1 - bound.slack());
+namespace routing {
+
+ModelledBound::ModelledBound(const LayerPlacement& placement,
+                             std::shared_ptr<const ExpertCost> cost)
+    : ModelledBound(ReplicaIndex(placement), std::move(cost)) {}
+
+ModelledBound::ModelledBound(const ReplicaIndex& index, std::shared_ptr<const ExpertCost> cost)
+    : cost_(std::move(cost)),
+      bound_(index),
+      solver_(index),
+      flags_(index.num_experts()),
+      slots_(static_cast<std::size_t>(index.num_experts())),
+      tokens_(slots_.size() + 1) {}
+
+double ModelledBound::of(TopkView topk) noexcept {
+  count_tokens(topk.ids, tokens_);
+  const int optimum = solver_.solve(flags_.mark(topk.ids), slots_);
+  const std::span<const std::int64_t> tokens = std::span(tokens_).first(slots_.size());
+  const double us = bound_.of(tokens, optimum, *cost_) * (1 - bound_.slack());
   // A sum over all GPUs may overflow where each GPU's does not.
-  return std::isfinite(us) ? finite(cost.base() + us) : cost.base();
+  return std::isfinite(us) ? finite(cost_->base() + us) : cost_->base();
+}
+
+}  // namespace routing
+
+double time_bound_us(const LayerPlacement& placement, const ExpertCost& cost, TopkView topk) {
+  return routing::ModelledBound(placement, std::make_shared<const ExpertCost>(cost)).of(topk);
 }
 
 }  // namespace metro

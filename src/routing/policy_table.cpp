@@ -118,6 +118,7 @@ constexpr auto kPolicies = std::to_array<PolicyInfo>({
      .needs = kIds,
      .counts_tokens = true,
      .uses_homes = true,
+     .uses_cost = true,
      .route_us = 6.3,
      .calibration_key = "even",
      .make = routing::make_hybrid},

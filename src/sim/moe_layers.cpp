@@ -1,21 +1,41 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "sim/moe_layers.hpp"
 
+#include <algorithm>
+#include <utility>
+
 #include "core/rng.hpp"
+#include "metro/expert_cost.hpp"
 
 namespace metro::sim {
 namespace {
 
+/// What `hybrid` routes by: the model's own expert times. A measured phi may dip between two sizes
+/// by noise; routing takes it as level there.
+std::shared_ptr<const ExpertCost> expert_cost(const CostModel& cost) {
+  constexpr std::int64_t kTableSize = 2048;
+  ExpertTimes times;
+  times.base_us = cost.expert_base_us();
+  for (std::int64_t n = 1; n < kTableSize; ++n) {
+    times.phi_us.push_back(std::max(times.phi_us.back(), cost.phi_us(n)));
+  }
+  times.beyond_us = std::max(0.0, cost.phi_us(kTableSize) - cost.phi_us(kTableSize - 1));
+  return std::make_shared<const ExpertCost>(std::move(times));
+}
+
 std::vector<LayerExperts> make_layers(const MoeSetup& setup, const std::string& policy) {
   std::vector<LayerExperts> layers;
   const int count = setup.pool->num_layers();
+  const bool priced = setup.placement != nullptr && require_policy(policy).uses_cost;
+  const auto cost = priced ? expert_cost(*setup.cost) : nullptr;
   layers.reserve(static_cast<std::size_t>(count));
   for (int layer = 0; layer < count; ++layer) {
     if (setup.placement == nullptr) {
       layers.emplace_back(setup.pool->num_experts(), setup.num_gpus, *setup.cost);
     } else {
       layers.emplace_back(setup.placement->layers[static_cast<std::size_t>(layer)], policy,
-                          RouteOptions{.seed = setup.seed, .layer = layer}, *setup.cost);
+                          RouteOptions{.seed = setup.seed, .layer = layer, .cost = cost},
+                          *setup.cost);
     }
   }
   return layers;

@@ -2,6 +2,7 @@
 // What each command prints and writes when all is well.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
@@ -139,6 +140,70 @@ TEST_F(CliRoute, WithoutJsonATable) {
   auto line = arguments("[[0, 1]]", "metro");
   line.pop_back();
   EXPECT_NE(run_ok(line).out.find("max activated"), std::string::npos);
+}
+
+TEST_F(CliRoute, HybridTellsItsTimesAndTheirBound) {
+  const std::string cost =
+      folder_.write("cost.json", R"({"phi": [0, 10, 10], "beyond": 4, "base": 1})");
+  auto line = arguments("[[0], [0], [0], [0], [0], [0], [1], [3]]", "hybrid");
+  line.insert(line.end(), {"--cost", cost});
+  const json result = json::parse(run_ok(line).out);
+  EXPECT_EQ(result["inputs"].size(), 3U);
+  // Expert 0's six tokens in halves: 1 + phi(3) + phi(1) on each GPU.
+  EXPECT_EQ(result["modelled_us"], json({25.0, 25.0}));
+  EXPECT_NEAR(result["bound_us"].get<double>(), 25, 4);
+  EXPECT_LE(result["bound_us"], 25.0);
+  EXPECT_EQ(result["tokens_per_gpu"], json({4, 4}));
+  EXPECT_EQ(result["replica_ids"], json::parse("[[0], [0], [0], [4], [4], [4], [1], [3]]"));
+
+  const json home = json::parse(run_ok(arguments("[[0], [1]]", "home")).out);
+  EXPECT_FALSE(home.contains("modelled_us")) << "nobody asked for a price";
+  auto priced = arguments("[[0], [1], [-1]]", "home");
+  priced.insert(priced.end(), {"--cost", cost});
+  const json result_of_home = json::parse(run_ok(priced).out);
+  EXPECT_EQ(result_of_home["modelled_us"].size(), 2U);
+  EXPECT_EQ(result_of_home["replica_ids"][1], home["replica_ids"][1]);
+}
+
+TEST_F(CliRoute, HybridTakesAnyBatchAndAnyCost) {
+  for (const char* text : {R"({"phi": [0], "beyond": 0})", R"({"phi": [0], "beyond": 1e-300})",
+                           R"({"phi": [0, 1e308], "beyond": 1e308, "base": 1e308})"}) {
+    SCOPED_TRACE(text);
+    const std::string cost = folder_.write("cost.json", text);
+    for (const char* topk : {"[]", "[[-1, -1]]", "[[0, 0, 1], [2, 3, -1], [0, 1, 2]]"}) {
+      auto line = arguments(topk, "hybrid");
+      line.insert(line.end(), {"--cost", cost});
+      const json result = json::parse(run_ok(line).out);
+      ASSERT_EQ(result["modelled_us"].size(), 2U);
+      const double slowest =
+          std::max(result["modelled_us"][0].get<double>(), result["modelled_us"][1].get<double>());
+      EXPECT_LE(result["bound_us"].get<double>(), slowest);
+    }
+  }
+  const json standard = json::parse(run_ok(arguments("[]", "hybrid")).out);
+  EXPECT_EQ(standard["modelled_us"], json({18.9268, 18.9268}))
+      << "the base of an H100's DeepSeek-V3";
+}
+
+TEST_F(CliRoute, ACostThatIsNoneIsOneLine) {
+  const std::string bad = folder_.write("bad.json", R"({"phi": [0, 2, 1], "beyond": 0})");
+  const auto with_cost = [&](const std::vector<std::string>& more) {
+    auto line = arguments("[[0]]", "hybrid");
+    line.insert(line.end(), more.begin(), more.end());
+    return run_metro(line);
+  };
+  const auto expect = [](const Outcome& outcome, int exit_code, const std::string& line) {
+    EXPECT_EQ(outcome.exit_code, exit_code);
+    EXPECT_EQ(outcome.out, "");
+    EXPECT_NE(outcome.err.find(line), std::string::npos) << outcome.err;
+    EXPECT_EQ(std::count(outcome.err.begin(), outcome.err.end(), '\n'), 1) << outcome.err;
+  };
+  expect(with_cost({"--cost", bad}), 3, bad + ": phi[2] is 1, must be at least phi[1], which is 2");
+  expect(with_cost({"--cost", folder_.file("none.json")}), 3, "none.json");
+  expect(with_cost({"--shape", "7168x2048"}), 2, "--shape goes with --cost only");
+  expect(with_cost({"--dtype", "bf16"}), 2, "--dtype goes with --cost only");
+  expect(with_cost({"--cost", bad, "--dtype", "bf17"}), 2, "bf17");
+  expect(with_cost({"--cost", bad, "--shape", "7168"}), 2, "7168x2048");
 }
 
 TEST(Cli, BenchRouteRacesAllPolicies) {

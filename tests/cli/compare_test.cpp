@@ -2,6 +2,7 @@
 // metro compare: rows, order, what they mean, and the report page.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
@@ -54,6 +55,30 @@ TEST_F(CliCompare, RowsFollowTheOrderOfTheLists) {
     }
   }
   EXPECT_EQ(points, expected);
+}
+
+TEST_F(CliCompare, ACostPricesEveryRow) {
+  const std::string cost = folder_.write("cost.json", R"({"phi": [0, 7], "beyond": 3, "base": 2})");
+  const std::vector<std::string> more = {"--policy", "hybrid,home,optimal,even", "--json"};
+  auto line = arguments(more);
+  EXPECT_FALSE(json::parse(run_ok(line))["rows"][0].contains("modelled"));
+  line.insert(line.end(), {"--cost", cost});
+  const json result = json::parse(run_ok(line));
+  EXPECT_EQ(result["inputs"].size(), 3U);
+  const json& rows = result["rows"];
+  ASSERT_EQ(rows.size() % 4, 0U);
+  for (std::size_t i = 0; i < rows.size(); i += 4) {
+    const double hybrid = rows[i]["modelled"];
+    EXPECT_GT(hybrid, 2);
+    EXPECT_LE(rows[i]["modelled_bound"], hybrid);
+    for (std::size_t j = 1; j < 4; ++j) EXPECT_LE(hybrid, rows[i + j]["modelled"].get<double>());
+    if (rows[i]["replication"] == 1.0) {
+      EXPECT_EQ(rows[i]["modelled"], rows[i + 1]["modelled"]);
+    }
+  }
+  EXPECT_EQ(run_ok(line), run_ok(line)) << "sums in the order of layers";
+  line.erase(std::find(line.begin(), line.end(), "--json"));
+  EXPECT_NE(run_ok(line).find("Modelled us of the slowest GPU"), std::string::npos);
 }
 
 TEST_F(CliCompare, RatiosAreOfTheMeans) {

@@ -30,6 +30,7 @@ TEST(CliPolicies, JsonHasARowForEachPolicy) {
     EXPECT_EQ(row["device"], info.device);
     EXPECT_EQ(row["uses_homes"], info.uses_homes);
     EXPECT_EQ(row["uses_shares"], info.uses_shares);
+    EXPECT_EQ(row["uses_cost"], info.uses_cost);
     EXPECT_EQ(row["route_us"], info.route_us);
   }
 }

@@ -185,6 +185,25 @@ TEST_P(PolicyFacts, UsesSharesIfItSaysSo) {
   }
 }
 
+TEST_P(PolicyFacts, UsesTheCostIfItSaysSo) {
+  const auto steep = std::make_shared<const ExpertCost>(ExpertTimes{{0}, 1, 0});
+  const auto flat = std::make_shared<const ExpertCost>(ExpertTimes{{0, 1}, 0, 0});
+  const auto same = count([&](const test::Instance& instance) {
+    const auto ids = [&](const std::shared_ptr<const ExpertCost>& cost) {
+      std::vector<std::int32_t> replica_ids(instance.topk.ids.size());
+      Router(instance.placement, GetParam().name, {.cost = cost})
+          .route(instance.topk.view(), replica_ids);
+      return replica_ids;
+    };
+    return ids(steep) == ids(flat);
+  });
+  if (GetParam().uses_cost) {
+    EXPECT_LT(same, kInstances);
+  } else {
+    EXPECT_EQ(same, kInstances);
+  }
+}
+
 class PlacementFacts : public testing::TestWithParam<PlacementAlgorithm> {
  protected:
   static std::vector<double> random_load(Rng& rng, int num_experts) {

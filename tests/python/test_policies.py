@@ -10,7 +10,7 @@ import metro_moe
 
 FIELDS = [
     "name", "rule", "source", "needs", "splits", "counts_tokens", "single_replica", "uses_homes",
-    "uses_shares", "device", "headline", "route_us", "calibration_key",
+    "uses_shares", "uses_cost", "device", "headline", "route_us", "calibration_key",
 ]  # fmt: skip
 
 

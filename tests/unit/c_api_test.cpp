@@ -107,6 +107,43 @@ TEST(CApi, WorksOutTheHomesOfALayerThatHasNone) {
   EXPECT_EQ(metro_placement_homes(placement.get(), 0, nullptr), METRO_USAGE);
 }
 
+TEST(CApi, ACostPricesAndGuidesHybrid) {
+  const PlacementHandle placement = create({0, 1, 0, 2}, 3, 2);
+  const double phi[] = {0, 10, 10};
+  metro_cost* cost = nullptr;
+  ASSERT_EQ(metro_cost_create(phi, 3, 4, 1, &cost), METRO_OK);
+  metro_router* made = nullptr;
+  ASSERT_EQ(metro_router_create_with_cost(placement.get(), 0, "hybrid", nullptr, cost, &made),
+            METRO_OK);
+  metro_cost_destroy(cost);
+  const RouterHandle router(made);
+  const std::int32_t topk[] = {0, 0, 0, 0, 0, 0, 1, 2};
+  std::int32_t ids[8];
+  ASSERT_EQ(metro_router_route(router.get(), topk, 8, 1, ids), METRO_OK);
+  EXPECT_THAT(ids, ::testing::ElementsAre(0, 0, 0, 2, 2, 2, 1, 3));
+  double us[2];
+  ASSERT_EQ(metro_router_time(router.get(), ids, 8, us), METRO_OK);
+  EXPECT_THAT(us, ::testing::ElementsAre(25, 25));
+  double bound = 0;
+  ASSERT_EQ(metro_router_time_bound(router.get(), topk, 8, 1, &bound), METRO_OK);
+  EXPECT_GT(bound, 20);
+  EXPECT_LE(bound, 25);
+
+  metro_cost* none = nullptr;
+  EXPECT_EQ(metro_cost_create(phi, 0, 4, 1, &none), METRO_INPUT);
+  EXPECT_EQ(metro_cost_create(phi, 3, -4, 1, &none), METRO_INPUT);
+  EXPECT_THAT(metro_last_error(), HasSubstr("beyond is -4"));
+  EXPECT_EQ(metro_cost_create(nullptr, 3, 4, 1, &none), METRO_USAGE);
+  EXPECT_EQ(metro_cost_read("no-such-file.json", 0, 0, nullptr, &none), METRO_INPUT);
+  EXPECT_EQ(metro_cost_read("no-such-file.json", 0, 0, "bf17", &none), METRO_USAGE);
+  EXPECT_EQ(metro_router_time(router.get(), ids, 8, nullptr), METRO_USAGE);
+  ids[0] = 4;
+  EXPECT_EQ(metro_router_time(router.get(), ids, 8, us), METRO_INPUT);
+  EXPECT_EQ(metro_router_time_bound(router.get(), topk, -1, 1, &bound), METRO_USAGE);
+  EXPECT_EQ(none, nullptr);
+  metro_cost_destroy(nullptr);
+}
+
 TEST(CApi, WritesWhatItReads) {
   const auto path = std::filesystem::temp_directory_path() / "metro_c_api_test.json";
   const PlacementHandle placement = create({0, 1, 1, 0}, 2, 2);

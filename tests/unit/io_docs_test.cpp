@@ -34,6 +34,8 @@ TEST(IoDocs, ExamplesAreRead) {
       EXPECT_EQ(parse_loads(text_bytes(example), "f").num_experts, 4);
     } else if (has("metro-calibration")) {
       EXPECT_EQ(parse_calibration(example, "f").experts.size(), 1U);
+    } else if (has("beyond")) {
+      EXPECT_GT(parse_expert_cost(example, {}, "f").base(), 0);
     } else if (has("metro-trace")) {
       const std::size_t ids = (102 + 77 + 143) * 26 * 6;
       const std::string array =
@@ -46,7 +48,7 @@ TEST(IoDocs, ExamplesAreRead) {
     }
     ++read;
   }
-  EXPECT_EQ(read, 4);
+  EXPECT_EQ(read, 5);
 }
 
 }  // namespace
