@@ -25,6 +25,7 @@ def unregistered(monkeypatch):
     for name in list(os.environ):
         if name.startswith("METRO_VLLM_"):
             monkeypatch.delenv(name)
+    monkeypatch.setenv("VLLM_LOGGING_LEVEL", "INFO")  # `check` sets it for its process, before vLLM is imported
     monkeypatch.setattr(logging.getLogger("vllm"), "propagate", True)  # vLLM turns it off; caplog needs it
     yield
     plugin.unregister()
