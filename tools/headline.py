@@ -5,7 +5,8 @@
 usage: headline.py RESULT.json GPUS REPLICATION TOKENS_PER_GPU,... [CSV]
 
 One line per trace, placement and batch size at that point of the grid; then, over the whole grid, how
-often `optimal` needs more than EPLB off does. With CSV it writes these lines there too, for every batch
+often `optimal` needs more than EPLB off does. It fits 80 columns; the report page has the
+other policies. With CSV it writes these lines there too, for every batch
 size of the grid (data/results/headline.csv: README's table and figure).
 """
 import csv
@@ -20,6 +21,17 @@ def table(rows):
     return "\n".join(
         "  ".join(cell.rjust(width) for cell, width in zip(row, widths)).rstrip() for row in rows
     )
+
+
+# So that the table fits 80 columns: what it leaves out, and short names.
+LEFT_OUT = ("hash", "metro", "optimal/even")
+SHORT = {"placement": "place", "tokens/GPU": "tok/GPU", "optimal/off": "opt/off"}
+
+
+def narrow(cells):
+    header, *lines = cells
+    at = [i for i, name in enumerate(header) if name not in LEFT_OUT]
+    return [[SHORT.get(header[i], header[i]) for i in at], *([line[i] for i in at] for line in lines)]
 
 
 def headline(rows):
@@ -52,8 +64,8 @@ def verdict(result, algorithm):
     worse = sum(row["worse_than_none"] for row in rows)
     ratios = [row["vs_no_replication"] for row in rows]
     return (
-        f"optimal on {algorithm}: {min(ratios):.2f} to {max(ratios):.2f} of EPLB off over the grid; "
-        f"above it in {worse:,} of {batches:,} cases (batch x layer)"
+        f"optimal on {algorithm}: {min(ratios):.2f} to {max(ratios):.2f} of EPLB off over the grid;\n"
+        f"  above it in {worse:,} of {batches:,} cases (batch x layer)"
     )
 
 
@@ -74,10 +86,11 @@ def write_csv(path, result, gpus, replication):
 def main(path, gpus, replication, tokens, csv_path=None):
     result = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
     print(
-        f"Activated experts on the busiest GPU (mean over layers and {result['batches']} batches), "
-        f"EP {gpus}, {replication:g}x replicas; {result['evidence']}.\n"
-        "EPLB off: no replicas. moe-TP: 1/G of every active expert on each GPU, in experts' worth of bytes.\n"
-        "Fewer is faster where decode is bound by reading expert weights."
+        f"Activated experts on the busiest GPU, mean over layers and {result['batches']} batches;\n"
+        f"EP {gpus}, {replication:g}x replicas; {result['evidence']}. Fewer is faster where decode is bound\n"
+        "by reading expert weights.\n"
+        "EPLB off: one replica of each expert. moe-TP: 1/G of every\n"
+        "active expert on each GPU, in experts' worth of bytes."
     )
     for trace in result["traces"]:
         rows = [
@@ -90,7 +103,7 @@ def main(path, gpus, replication, tokens, csv_path=None):
         ]
         name = pathlib.Path(trace["path"]).stem
         print(f"\n{name}: {trace['num_experts']} experts, top-{trace['topk']}")
-        print(table(headline(rows)))
+        print(table(narrow(headline(rows))))
     print()
     for algorithm in dict.fromkeys(row["algorithm"] for row in result["rows"]):
         print(verdict(result, algorithm))

@@ -14,7 +14,7 @@ mkdir -p "$out"
 echo "==> Generating a DeepSeek-V3-like decode trace"
 "$metro" trace generate --profile deepseek-v3 --tokens 16384 --seed 0 -o "$out/deepseek-v3-like.npy" >/dev/null
 
-echo "==> Comparing: EP 4-32, 1.0-1.5x replicas, 1-128 tokens per GPU, eplb and homed placements"
+echo "==> Comparing: EP 4-32, 1.0-1.5x replicas, 1-128 tokens per GPU"
 "$metro" compare \
   --trace data/learned/learned-128e-top8-decode.npy \
   --trace data/learned/learned-256e-top8-decode.npy \

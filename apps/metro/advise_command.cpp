@@ -19,6 +19,7 @@
 #include "report/result.hpp"
 #include "serving/files.hpp"
 #include "simulation_options.hpp"
+#include "terminal.hpp"
 
 namespace metro::cli {
 namespace {
@@ -64,7 +65,9 @@ void run(const AdviseCommandOptions& options) {
     text = report::to_text(result);
   }
   if (!options.output.empty()) io::write_file(options.output, text);
-  print(options.json ? text : report::advice_table(serving, advice, wall.count()));
+  print(options.json
+            ? text
+            : report::advice_table(serving, advice, wall.count(), table_width(options.wide)));
 }
 
 }  // namespace

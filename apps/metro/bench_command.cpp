@@ -19,6 +19,7 @@
 #include "replay/route_bench.hpp"
 #include "report/result.hpp"
 #include "report/route_result.hpp"
+#include "terminal.hpp"
 
 #if METRO_HAVE_CUDA
 #include "cuda/device_name.hpp"
@@ -51,7 +52,7 @@ void run_cuda([[maybe_unused]] const BenchRouteOptions& options) {
   }();
   print(options.json ? report::to_text(
                            report::device_route_result(rows, device, bench.algorithm, options.seed))
-                     : report::device_route_table(rows, device));
+                     : report::device_route_table(rows, device, table_width(options.wide)));
 #endif
 }
 
@@ -93,7 +94,7 @@ void run(const BenchRouteOptions& options) {
                         [&](std::size_t done, std::size_t total) { progress.show(done, total); });
   }();
   print(options.json ? report::to_text(report::route_result(spec, rows, inputs))
-                     : report::route_table(rows));
+                     : report::route_table(rows, table_width(options.wide)));
 }
 
 void add_bench_route(CLI::App& bench) {

@@ -26,6 +26,7 @@
 #include "output.hpp"
 #include "report/layers/layer_bench_result.hpp"
 #include "report/result.hpp"
+#include "terminal.hpp"
 
 #if METRO_HAVE_EP_CUDA
 #include "layer_bench/cuda/layer_bench_cuda.hpp"
@@ -196,7 +197,7 @@ void run(const BenchLayerOptions& options) {
   if (!result) return;  // rank 0 speaks for all
   progress.wipe();
   print(options.json ? report::to_text(report::layer_bench_result(bench, *result, inputs))
-                     : report::layer_bench_table(*result));
+                     : report::layer_bench_table(*result, table_width(options.wide)));
 }
 
 }  // namespace

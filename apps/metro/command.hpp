@@ -25,6 +25,7 @@ namespace metro::cli {
 /// What every command takes.
 struct CommonOptions {
   bool json = false;
+  bool wide = false;
   std::uint64_t seed = 0;
 };
 
@@ -60,5 +61,6 @@ void add_validate(CLI::App& app);
 void add_advise(CLI::App& app);
 void add_reproduce(CLI::App& app);
 void add_report(CLI::App& app);
+void add_completion(CLI::App& app);
 
 }  // namespace metro::cli

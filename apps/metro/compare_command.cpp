@@ -17,6 +17,7 @@
 #include "report/compare_result.hpp"
 #include "report/report_page.hpp"
 #include "report/result.hpp"
+#include "terminal.hpp"
 
 namespace metro::cli {
 namespace {
@@ -79,7 +80,7 @@ void run(const CompareOptions& options) {
       return;
     }
   }
-  print(report::compare_table(spec, comparisons));
+  print(report::compare_table(spec, comparisons, table_width(options.wide)));
 }
 
 }  // namespace

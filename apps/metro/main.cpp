@@ -19,19 +19,20 @@
 #include "metro/error.hpp"
 #include "options.hpp"
 #include "output.hpp"
+#include "terminal.hpp"
+#include "version.hpp"
 
 namespace metro::cli {
 namespace {
 
-constexpr std::string_view kVersionText = "metro " METRO_VERSION "\n";
-
 constexpr std::array kCommands = {
-    add_policies, add_place, add_route,    add_trace,  add_compare,   add_bench, add_calibrate,
-    add_simulate, add_sweep, add_validate, add_advise, add_reproduce, add_report};
+    add_policies, add_place, add_route,    add_trace,  add_compare,   add_bench,  add_calibrate,
+    add_simulate, add_sweep, add_validate, add_advise, add_reproduce, add_report, add_completion};
 
 void add_flags(CLI::App& app) {
   app.set_help_flag("--help,-h", "Print this help and exit");
-  app.set_version_flag("--version", std::string(kVersionText), "Print the version and exit");
+  app.set_version_flag("--version", version_text(),
+                       "Print version, commit and compilers, and exit");
 }
 
 /// The deepest subcommand that the command line reached.
@@ -127,12 +128,13 @@ int run(int argc, const char* const* argv) {
     }
     return 0;
   } catch (const CLI::CallForVersion&) {
-    print(kVersionText);
+    print(version_text());
     return 0;
   } catch (const CLI::Success& success) {  // --help
     std::ostringstream help;
     app.exit(success, help, help);
-    print(help.str());
+    const int width = terminal_width(STDOUT_FILENO);
+    print(width == 0 ? help.str() : fit_help(help.str(), width));
     return 0;
   } catch (const CLI::ParseError& error) {
     return fail(ErrorCode::kUsage, explain(app, error));
@@ -153,6 +155,8 @@ CLI::App* add_command(CLI::App& parent, const std::string& name, const std::stri
   CLI::App* command = parent.add_subcommand(name, summary);
   add_flags(*command);
   command->add_flag("--json", options.json, "Print one JSON object instead of a table");
+  command->add_flag("--wide", options.wide,
+                    "Print all columns of a table, however wide the terminal is");
   add_uint64(*command, "--seed", options.seed, "Seed of everything random (default 0)");
   return command;
 }

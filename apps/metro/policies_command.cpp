@@ -6,6 +6,7 @@
 #include "output.hpp"
 #include "report/policies_result.hpp"
 #include "report/result.hpp"
+#include "terminal.hpp"
 
 namespace metro::cli {
 namespace {
@@ -23,7 +24,8 @@ std::string text_of(const PoliciesOptions& options) {
   if (options.markdown) {
     return options.algorithms ? report::algorithms_markdown() : report::policies_markdown();
   }
-  return options.algorithms ? report::algorithms_table() : report::policies_table();
+  return options.algorithms ? report::algorithms_table(table_width(options.wide))
+                            : report::policies_table(table_width(options.wide));
 }
 
 }  // namespace

@@ -19,6 +19,7 @@
 #include "report/report_page.hpp"
 #include "report/reproduce_result.hpp"
 #include "report/result.hpp"
+#include "terminal.hpp"
 
 namespace metro::cli {
 namespace {
@@ -79,7 +80,7 @@ void run(const ReproduceOptions& options) {
   result["wall_s"] = wall.count();
   const std::string text = report::to_text(result);
   if (!options.output.empty()) io::write_file(options.output, text);
-  print(options.json ? text : report::reproduction_table(reproduction));
+  print(options.json ? text : report::reproduction_table(reproduction, table_width(options.wide)));
 }
 
 }  // namespace

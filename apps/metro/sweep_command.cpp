@@ -19,6 +19,7 @@
 
 #if METRO_HAVE_MPI
 #include "sweep/mpi_workers.hpp"
+#include "terminal.hpp"
 #endif
 
 namespace metro::cli {
@@ -71,7 +72,7 @@ void run(const SweepOptions& options) {
   }();
   if (!workers->is_writer()) return;
   if (!options.json) {
-    print(sweeping::sweep_table(spec, swept));
+    print(sweeping::sweep_table(spec, swept, table_width(options.wide)));
     return;
   }
   auto result = sweeping::sweep_result(spec, swept);

@@ -35,7 +35,7 @@ struct TraceConvertOptions : CommonOptions {
   std::int64_t sequence_length = 0;  // 0: all tokens are one sequence
   std::string dtype;                 // raw arrays only
   std::vector<int> shape;            // tokens, layers, topk; empty: not given
-  bool layers_first = false;         // raw arrays only
+  bool layers_first = false;         // arrays only
 };
 
 enum class Format { kNpy, kCsv, kRaw };
@@ -68,10 +68,51 @@ void check_layout(const TraceConvertOptions& options, Format format) {
     if (options.dtype.empty() || options.shape.empty()) {
       fail("is neither .npy nor .csv; an array without a header needs --dtype and --shape");
     }
-  } else if (!options.dtype.empty() || options.layers_first) {
-    fail(fmt::format("is {}, --dtype and --layers-first are for arrays without a header",
-                     to_string(format)));
+  } else if (!options.dtype.empty()) {
+    fail(fmt::format("is {}, --dtype is for arrays without a header", to_string(format)));
+  } else if (format == Format::kCsv && options.layers_first) {
+    fail("is csv, --layers-first is for arrays");
   }
+}
+
+/// No model has as many MoE layers as this; a `.npy` that says so, and of fewer tokens, probably
+/// has its layers first. Only the asker knows.
+constexpr int kManyLayers = 256;
+
+void check_not_swapped(const TraceConvertOptions& options, const RoutingTrace& trace) {
+  if (!options.shape.empty() || trace.num_layers() <= kManyLayers ||
+      trace.num_tokens() >= trace.num_layers()) {
+    return;
+  }
+  throw Error(
+      ErrorCode::kInput,
+      fmt::format("{0}: reads as {1} tokens x {2} layers; if it is {1} layers x {2} tokens, "
+                  "give --layers-first, else --shape {1},{2},{3}",
+                  options.input.string(), trace.num_tokens(), trace.num_layers(), trace.topk()));
+}
+
+/// A `.npy` [layers, tokens, topk]: what follows its header is such an array without one.
+RoutingTrace parse_layers_first(const std::shared_ptr<const io::FileBytes>& file,
+                                const std::string& name, const TraceInfo& info) {
+  const io::NpyArray array = io::parse_npy(file->bytes(), name);
+  io::require_integers(array, name);
+  io::require_dims(array, 3, "(layers, tokens, topk)", name);
+  io::RawLayout layout;
+  layout.order = io::RawLayout::Order::kLayersFirst;
+  layout.dtype =
+      fmt::format("{}{}{}", array.type.bytes == 1 ? '|' : '<', array.type.kind, array.type.bytes);
+  const auto fits = [](std::int64_t size) { return size >= 1 && size <= kMaxReplicas; };
+  if (!fits(array.shape[0]) || array.shape[1] < 1 || !fits(array.shape[2])) {
+    throw Error(
+        ErrorCode::kInput,
+        fmt::format("{}: shape is {}, each dimension must be at least 1, layers and topk at "
+                    "most {}",
+                    name, io::shape_text(array.shape), kMaxReplicas));
+  }
+  layout.num_layers = static_cast<int>(array.shape[0]);
+  layout.topk = static_cast<int>(array.shape[2]);
+  const auto offset = static_cast<std::size_t>(array.data - file->bytes().data());
+  return io::parse_raw_trace(file, file->bytes().subspan(offset), layout, info, name);
 }
 
 /// Without a sidecar of its own a `.npy` gets one from the command line.
@@ -90,6 +131,9 @@ RoutingTrace parse(const TraceConvertOptions& options, Format format,
   const std::string name = options.input.string();
   const int layers = options.shape.empty() ? 0 : options.shape[1];
   const int topk = options.shape.empty() ? 0 : options.shape[2];
+  if (format == Format::kNpy && options.layers_first) {
+    return parse_layers_first(file, name, info);
+  }
   if (format == Format::kNpy) {
     const std::string text = sidecar_text(info);
     return io::parse_trace(file, file->bytes(), name,
@@ -126,6 +170,7 @@ RoutingTrace read(const TraceConvertOptions& options, Format format,
                   const std::shared_ptr<const io::FileBytes>& file) {
   RoutingTrace trace = parse(options, format, file, options.info);
   check_shape(options, trace);
+  if (format == Format::kNpy && !options.layers_first) check_not_swapped(options, trace);
   if (options.sequence_length == 0) return trace;
   TraceInfo info = options.info;
   info.sequence_lengths = equal_sequences(trace.num_tokens(), options.sequence_length);
@@ -187,7 +232,7 @@ void add_trace_convert(CLI::App& trace) {
       "tokens,layers,topk; needed for an array without a header, and for a CSV file without "
       "one to cut rows into layers");
   command->add_flag("--layers-first", options->layers_first,
-                    "The array without a header is [layers, tokens, topk]");
+                    "The array (.npy, or without a header) is [layers, tokens, topk]");
   command->add_option("--model", options->info.model, "What made the trace, to note");
   command->add_option("--source", options->info.source, "Where it is from, to note");
   command->add_option("--licence", options->info.licence, "Its licence, to note");

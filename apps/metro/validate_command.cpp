@@ -23,6 +23,7 @@
 #include "report/layers/layer_validation_result.hpp"
 #include "report/result.hpp"
 #include "report/validation_result.hpp"
+#include "terminal.hpp"
 
 namespace metro::cli {
 namespace {
@@ -71,7 +72,8 @@ void validate_layers(const ValidateOptions& options) {
   const layer_bench::LayerComparison comparison = layer_bench::compare_layers(prediction);
   print(options.json ? report::to_text(report::layer_validation_result(prediction, comparison, gpu,
                                                                        options.seed, inputs))
-                     : report::layer_validation_table(prediction, comparison, gpu));
+                     : report::layer_validation_table(prediction, comparison, gpu,
+                                                      table_width(options.wide)));
 }
 
 void validate_serving(const ValidateOptions& options) {

@@ -120,7 +120,9 @@ RoutingTrace read_trace(const std::filesystem::path& npy) {
   return parse_trace(bytes, bytes->bytes(), file, [&]() -> NamedText {
     std::error_code ignored;
     if (std::filesystem::status(json, ignored).type() == std::filesystem::file_type::not_found) {
-      fail(file, fmt::format("its {} is missing, a trace needs both", json_file));
+      fail(file, fmt::format("its {} is missing, a trace needs both; 'metro trace convert' makes "
+                             "one of a bare .npy",
+                             json_file));
     }
     return {as_text(sidecar.emplace(json).bytes()), json_file};
   });

@@ -145,7 +145,8 @@ void append_advice(Json& result, const SimulationConfig& serving, const Advice& 
   }
 }
 
-std::string advice_table(const SimulationConfig& serving, const Advice& advice, double wall_s) {
+std::string advice_table(const SimulationConfig& serving, const Advice& advice, double wall_s,
+                         int width) {
   const AdviceRow& choice = advice.choice();
   const AdviceRow& off = advice.rows[advice.off];
   std::string text =
@@ -164,10 +165,11 @@ std::string advice_table(const SimulationConfig& serving, const Advice& advice, 
   if (has_slo(serving)) header.emplace_back("goodput/s");
   header.insert(header.end(), {"max activated", "replicas GB/GPU", "% of KV", ""});
   Table table(header, 1);
+  table.may_leave_out({"TTFT ms", "% of KV", "output tokens/s", "max activated"});
   for (std::size_t i = 0; i < advice.rows.size(); ++i) {
     table.add_row(cells(advice.rows[i], off, has_slo(serving), i == advice.chosen));
   }
-  return text + table.text();
+  return text + table.text(width);
 }
 
 }  // namespace metro::report

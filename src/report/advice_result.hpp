@@ -5,6 +5,7 @@
 #include <string>
 
 #include "metro/advise.hpp"
+#include "report/table.hpp"
 
 namespace metro::report {
 
@@ -13,6 +14,7 @@ void append_advice(nlohmann::ordered_json& result, const SimulationConfig& servi
                    const Advice& advice);
 
 /// The same for people: what to do, the two sentences, the table.
-std::string advice_table(const SimulationConfig& serving, const Advice& advice, double wall_s);
+std::string advice_table(const SimulationConfig& serving, const Advice& advice, double wall_s,
+                         int width = kAnyWidth);
 
 }  // namespace metro::report

@@ -49,6 +49,22 @@ std::string describe(const TraceComparison& comparison) {
                      comparison.num_layers, comparison.info.num_experts, comparison.topk);
 }
 
+/// What a table can do without: policies beyond those that pages show, then ratios, then all
+/// policies but the even split and the optimum.
+std::vector<std::string> spare_columns(const CompareSpec& spec) {
+  std::vector<std::string> spare;
+  std::vector<std::string> headline;
+  for (const std::string& name : spec.policies) {
+    if (name == kEvenPolicy || name == kOptimalPolicy) continue;
+    const PolicyInfo* policy = find_policy(name);
+    (policy != nullptr && policy->headline ? headline : spare).push_back(name);
+  }
+  spare.emplace_back("optimal/even");
+  spare.insert(spare.end(), headline.rbegin(), headline.rend());
+  spare.emplace_back("optimal/none");
+  return spare;
+}
+
 /// The cells that say which grid point a line is of, or what they are.
 std::vector<std::string> point_header(const CompareSpec& spec) {
   std::vector<std::string> cells = {"placement", "GPUs"};
@@ -72,6 +88,7 @@ Table activated_table(const CompareSpec& spec, const TraceComparison& comparison
   header.insert(header.end(), spec.policies.begin(), spec.policies.end());
   header.insert(header.end(), {"optimal/even", "optimal/none"});
   Table table(header, 1);
+  table.may_leave_out(spare_columns(spec));
   const auto& rows = comparison.rows;
   for (std::size_t first = 0; first < rows.size(); first += spec.policies.size()) {
     const CompareRow& row = rows[first];
@@ -93,6 +110,7 @@ Table time_table(const CompareSpec& spec, const TraceComparison& comparison) {
   header.insert(header.end(), spec.policies.begin(), spec.policies.end());
   header.emplace_back("bound");
   Table table(header, 1);
+  table.may_leave_out(spare_columns(spec));
   const auto& rows = comparison.rows;
   for (std::size_t first = 0; first < rows.size(); first += spec.policies.size()) {
     std::vector<std::string> cells = point_cells(spec, rows[first]);
@@ -173,8 +191,8 @@ std::vector<ActivatedMapSpec> map_specs(const CompareSpec& spec) {
   return maps;
 }
 
-std::string compare_table(const CompareSpec& spec,
-                          const std::vector<TraceComparison>& comparisons) {
+std::string compare_table(const CompareSpec& spec, const std::vector<TraceComparison>& comparisons,
+                          int width) {
   std::string text = fmt::format(
       "Max activated experts per GPU, mean over layers and {} batches (seed {}); simulated.\n"
       "EPLB off: one replica of each expert. moe-TP: every expert split over all GPUs (active "
@@ -188,10 +206,11 @@ std::string compare_table(const CompareSpec& spec,
         "EP = GPUs.\n";
   }
   for (const TraceComparison& comparison : comparisons) {
-    text += fmt::format("\n{}\n{}", describe(comparison), activated_table(spec, comparison).text());
+    text += fmt::format("\n{}\n{}", describe(comparison),
+                        activated_table(spec, comparison).text(width));
     if (spec.cost == nullptr) continue;
     text += fmt::format("\nModelled us of the slowest GPU, and what no routing is below:\n{}",
-                        time_table(spec, comparison).text());
+                        time_table(spec, comparison).text(width));
   }
   return text;
 }

@@ -10,6 +10,7 @@
 #include "metro/activated_map.hpp"
 #include "metro/compare.hpp"
 #include "metro/trace.hpp"
+#include "report/table.hpp"
 
 namespace metro::report {
 
@@ -36,7 +37,8 @@ std::vector<ActivatedMapSpec> map_specs(const CompareSpec& spec);
 
 /// A table per trace for people: one line per grid point, one column per policy; another of
 /// modelled times where the spec has a cost.
-std::string compare_table(const CompareSpec& spec, const std::vector<TraceComparison>& comparisons);
+std::string compare_table(const CompareSpec& spec, const std::vector<TraceComparison>& comparisons,
+                          int width = kAnyWidth);
 
 /// "EP 16, ..." as people write numbers: "1.25", "2".
 std::string short_number(double value);

@@ -53,14 +53,15 @@ Cells cells_of(const PlacementAlgorithm& algorithm) {
 }
 
 template <typename Rows>
-std::string text_of(const Cells& header, const Rows& rows) {
+std::string text_of(const Cells& header, const Rows& rows, int width) {
   Table facts(header, header.size());
   Table rules({header.front(), "rule"}, 2);
+  facts.may_leave_out({"timed as", "source", "counts"});
   for (const auto& row : rows) {
     facts.add_row(cells_of(row));
     rules.add_row({std::string(row.name), std::string(row.rule)});
   }
-  return facts.text() + "\n" + rules.text();
+  return facts.text(width) + "\n" + rules.text(width);
 }
 
 template <typename Rows>
@@ -119,8 +120,10 @@ Json algorithms_result() {
   return {{"algorithms", std::move(rows)}};
 }
 
-std::string policies_table() { return text_of(kPolicyHeader, policies()); }
-std::string algorithms_table() { return text_of(kAlgorithmHeader, placement_algorithms()); }
+std::string policies_table(int width) { return text_of(kPolicyHeader, policies(), width); }
+std::string algorithms_table(int width) {
+  return text_of(kAlgorithmHeader, placement_algorithms(), width);
+}
 std::string policies_markdown() { return markdown_of(kPolicyHeader, policies()); }
 std::string algorithms_markdown() { return markdown_of(kAlgorithmHeader, placement_algorithms()); }
 

@@ -4,6 +4,8 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "report/table.hpp"
+
 /// The library's tables of policies and placements, for programs and for people.
 namespace metro::report {
 
@@ -13,8 +15,8 @@ nlohmann::ordered_json policies_result();
 nlohmann::ordered_json algorithms_result();
 
 /// Facts first, then a line a rule: at most 100 columns wide.
-std::string policies_table();
-std::string algorithms_table();
+std::string policies_table(int width = kAnyWidth);
+std::string algorithms_table(int width = kAnyWidth);
 
 /// The same as the tables of docs/policies.md: GitHub's markdown.
 std::string policies_markdown();

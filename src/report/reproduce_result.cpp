@@ -76,7 +76,7 @@ void append_reproduction(Json& result, const ReproduceSpec& spec,
   }
 }
 
-std::string reproduction_table(const Reproduction& reproduction) {
+std::string reproduction_table(const Reproduction& reproduction, int width) {
   std::string text = "Figures of the METRO paper (arXiv 2512.09277), simulated; routing:\n";
   for (const ReproducedPair& pair : reproduction.pairs) {
     text += fmt::format("  {}: {}\n", pair.name, pair.routing);
@@ -88,6 +88,10 @@ std::string reproduction_table(const Reproduction& reproduction) {
                                      "paper",  "ours",     "evidence"};
   for (const auto& [key, name] : kRivals) header.emplace_back(name);
   Table table(std::move(header), 5);
+  std::vector<std::string> spare = {
+      "evidence", std::string(reproduction::kHome.name), std::string(reproduction::kOptimal.name),
+      std::string(reproduction::kMoeTp.name), std::string(reproduction::kHomed.name)};
+  table.may_leave_out(std::move(spare));
   for (const ReproducedFigure& figure : reproduction.figures) {
     for (const ReproducedRow& row : figure.rows) {
       std::vector<std::string> cells = {figure.id,
@@ -105,7 +109,7 @@ std::string reproduction_table(const Reproduction& reproduction) {
       table.add_row(std::move(cells));
     }
   }
-  return text + table.text();
+  return text + table.text(width);
 }
 
 }  // namespace metro::report

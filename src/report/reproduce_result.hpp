@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "metro/reproduce.hpp"
+#include "report/table.hpp"
 
 namespace metro::report {
 
@@ -16,7 +17,7 @@ void append_reproduction(nlohmann::ordered_json& result, const ReproduceSpec& sp
                          const Reproduction& reproduction);
 
 /// The same for people: paper | ours | evidence, with the rivals beside.
-std::string reproduction_table(const Reproduction& reproduction);
+std::string reproduction_table(const Reproduction& reproduction, int width = kAnyWidth);
 
 /// Rivals that tables show beside each row: their keys, and their names.
 std::span<const std::pair<std::string_view, std::string_view>> shown_rivals() noexcept;

@@ -32,7 +32,7 @@ Json route_result(const RouteBenchSpec& spec, const std::vector<RouteBenchRow>& 
   return result;
 }
 
-std::string route_table(const std::vector<RouteBenchRow>& rows) {
+std::string route_table(const std::vector<RouteBenchRow>& rows, int width) {
   Table table(
       {"experts", "GPUs", "replication", "tokens", "top-k", "policy", "median ns", "vs hash"});
   for (const RouteBenchRow& row : rows) {
@@ -41,7 +41,7 @@ std::string route_table(const std::vector<RouteBenchRow>& rows) {
                    fmt::format("{}", row.topk), row.policy, fmt::format("{:.0f}", row.median_ns),
                    fmt::format("{:.2f}", row.vs_hash)});
   }
-  return "CPU time of one call, from top-k ids to replica ids; measured.\n\n" + table.text();
+  return "CPU time of one call, from top-k ids to replica ids; measured.\n\n" + table.text(width);
 }
 
 Json device_route_result(const std::vector<DeviceRouteRow>& rows, std::string_view device,
@@ -65,9 +65,11 @@ Json device_route_result(const std::vector<DeviceRouteRow>& rows, std::string_vi
   return result;
 }
 
-std::string device_route_table(const std::vector<DeviceRouteRow>& rows, std::string_view device) {
+std::string device_route_table(const std::vector<DeviceRouteRow>& rows, std::string_view device,
+                               int width) {
   Table table({"kernel", "experts", "GPUs", "replicas", "tokens", "top-k", "input", "median us",
                "max activated", "moves"});
+  table.may_leave_out({"moves", "top-k", "replicas"});
   for (const DeviceRouteRow& row : rows) {
     table.add_row({row.kernel, fmt::format("{}", row.shape.experts),
                    fmt::format("{}", row.shape.gpus), fmt::format("{}", row.shape.replicas),
@@ -76,7 +78,7 @@ std::string device_route_table(const std::vector<DeviceRouteRow>& rows, std::str
                    row.max_activated > 0 ? fmt::format("{:.2f}", row.max_activated) : "",
                    row.kernel == kOptimalPolicy ? fmt::format("{:.1f}", row.moves) : ""});
   }
-  return fmt::format("One call in a CUDA graph on {}; measured.\n\n{}", device, table.text());
+  return fmt::format("One call in a CUDA graph on {}; measured.\n\n{}", device, table.text(width));
 }
 
 }  // namespace metro::report

@@ -5,8 +5,13 @@
 
 #include <algorithm>
 #include <array>
+#include <vector>
 
+#include "core/engine_list.hpp"
+#include "core/lower_case.hpp"
 #include "core/vocabulary.hpp"
+#include "io/builtin_constants.hpp"
+#include "io/text_value.hpp"
 #include "metro/error.hpp"
 #include "serving/disaggregation.hpp"
 #include "serving/files.hpp"
@@ -18,6 +23,20 @@ namespace {
 
 std::size_t index_of(const Option& option) {
   return static_cast<std::size_t>(&option - options().data());
+}
+
+/// An engine that nobody fitted would get an average one's constants: a name must be known.
+void check_engine(const SimulationConfig& config, const std::string& spelling) {
+  std::vector<std::string_view> names;
+  for (const auto& engine : io::builtin_engines().engines) names.push_back(engine.name);
+  if (config.calibration != nullptr) {
+    for (const auto& engine : config.calibration->engines) names.push_back(engine.name);
+  }
+  const std::string& given = config.deployment.engine;
+  const auto is_given = [&](std::string_view name) { return equal_ignoring_case(name, given); };
+  if (std::ranges::any_of(names, is_given)) return;
+  fail(fmt::format("{} is '{}', must be one of {}{}", spelling, given, io::join(names),
+                   io::did_you_mean(given, names)));
 }
 
 }  // namespace
@@ -86,6 +105,7 @@ SimulationConfig Arguments::config(Files& files, std::uint64_t seed) const {
   }
   SimulationConfig& config = draft.config;
   config.seed = seed;
+  if (has("engine")) check_engine(config, spelling_("engine"));
   if (!has("requests")) {
     config.requests = equal_requests(whole("num-requests"), static_cast<std::int32_t>(whole("isl")),
                                      static_cast<std::int32_t>(whole("osl")));

@@ -22,7 +22,7 @@ Json sweep_result(const SweepSpec& spec, const Sweep& sweep) {
   return result;
 }
 
-std::string sweep_table(const SweepSpec& spec, const Sweep& sweep) {
+std::string sweep_table(const SweepSpec& spec, const Sweep& sweep, int width) {
   std::vector<std::string> header;
   std::vector<std::size_t> shown;  // axes with several values
   for (std::size_t a = 0; a < spec.axes.size(); ++a) {
@@ -32,6 +32,7 @@ std::string sweep_table(const SweepSpec& spec, const Sweep& sweep) {
   }
   header.insert(header.end(), {"TTFT ms", "TPOT ms", "output tokens/s/GPU", "max activated", ""});
   report::Table table(header, shown.size());
+  table.may_leave_out({"max activated", "TTFT ms"});
   for (const SweepRow& row : sweep.rows) {
     std::vector<std::string> cells;
     for (const std::size_t a : shown) cells.push_back(row.values[a]);
@@ -47,7 +48,7 @@ std::string sweep_table(const SweepSpec& spec, const Sweep& sweep) {
     table.add_row(std::move(cells));
   }
   return "Simulated; * = on the frontier of mean TPOT against output tokens/s per GPU.\n\n" +
-         table.text();
+         table.text(width);
 }
 
 }  // namespace metro::sweeping

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "metro/sweep.hpp"
+#include "report/table.hpp"
 
 namespace metro::sweeping {
 
@@ -12,6 +13,6 @@ namespace metro::sweeping {
 nlohmann::ordered_json sweep_result(const SweepSpec& spec, const Sweep& sweep);
 
 /// For people: a line a row, with the axes that vary.
-std::string sweep_table(const SweepSpec& spec, const Sweep& sweep);
+std::string sweep_table(const SweepSpec& spec, const Sweep& sweep, int width = report::kAnyWidth);
 
 }  // namespace metro::sweeping

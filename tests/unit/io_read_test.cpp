@@ -135,7 +135,8 @@ TEST(IoRead, MissingSidecarNamesBothFiles) {
   const std::string array = dir / "t.npy";
   put(array, npy("|u1", "(1, 1, 1)", "\0"s));
   EXPECT_EQ(message_of([&] { (void)read_trace(array); }),
-            array + ": its " + (dir / "t.json").string() + " is missing, a trace needs both");
+            array + ": its " + (dir / "t.json").string() +
+                " is missing, a trace needs both; 'metro trace convert' makes one of a bare .npy");
   put(array, "damaged");
   EXPECT_EQ(message_of([&] { (void)read_trace(array); }),
             array + ": is not a .npy file, which opens with \\x93NUMPY");

@@ -110,7 +110,7 @@ nlohmann::ordered_json layer_bench_result(const layer_bench::LayerBenchOptions& 
   return json;
 }
 
-std::string layer_bench_table(const layer_bench::LayerBenchResult& result) {
+std::string layer_bench_table(const layer_bench::LayerBenchResult& result, int width) {
   std::string text = fmt::format(
       "One MoE layer on {}, {} ranks; {}. Times in us, of the slowest rank.\n"
       "A copy reaches {} GB/s here. EPLB off: no replicas. moe-TP: every expert split over all.\n",
@@ -122,11 +122,12 @@ std::string layer_bench_table(const layer_bench::LayerBenchResult& result) {
     Table table({"policy", "tokens/GPU", "replication", "max activated", "layer", "experts",
                  "route", "exposed", "GB/s", "% of copy", "vs EPLB off", "vs moe-TP"},
                 1);
+    table.may_leave_out({"GB/s", "% of copy", "exposed", "route", "experts", "max activated"});
     for (; i < result.rows.size() && heading(result.rows[i]) == heading(first); ++i) {
       table.add_row(cells(result.rows[i], result.rows));
     }
     text += fmt::format("\n{}, {} GPUs, {}, experts on {}, {}\n{}", first.model, first.gpus,
-                        first.dtype, first.kernel, first.dispatch, table.text());
+                        first.dtype, first.kernel, first.dispatch, table.text(width));
   }
   return text;
 }

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "layer_bench/layer_bench.hpp"
+#include "report/table.hpp"
 
 namespace metro::report {
 
@@ -17,6 +18,6 @@ nlohmann::ordered_json layer_bench_result(const layer_bench::LayerBenchOptions& 
                                           const std::vector<std::filesystem::path>& inputs);
 
 /// For people: a table for each model, kernel and number of GPUs, one line a row.
-std::string layer_bench_table(const layer_bench::LayerBenchResult& result);
+std::string layer_bench_table(const layer_bench::LayerBenchResult& result, int width = kAnyWidth);
 
 }  // namespace metro::report

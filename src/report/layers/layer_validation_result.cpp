@@ -100,10 +100,12 @@ Json layer_validation_result(const LayerPrediction& prediction, const LayerCompa
 }
 
 std::string layer_validation_table(const LayerPrediction& prediction,
-                                   const LayerComparison& comparison, const GpuSpec& gpu) {
+                                   const LayerComparison& comparison, const GpuSpec& gpu,
+                                   int width) {
   Table table({"model", "dtype", "experts", "rows", "expert time: error %", "bias", "p90",
                "layer: error %", "bias", "p90"},
               3);
+  table.may_leave_out({"p90", "bias", "experts"});
   for (const layer_bench::LayerErrors& of : comparison.by) {
     table.add_row({of.model, of.dtype, std::string(of.sharded ? kMoeTp : kWholeExperts),
                    fmt::format("{}", of.rows), percent(of.experts.mape), percent(of.experts.bias),
@@ -115,7 +117,7 @@ std::string layer_validation_table(const LayerPrediction& prediction,
                  percent(comparison.layer.mape), percent(comparison.layer.bias),
                  percent(comparison.layer.p90)});
   std::string text = fmt::format("One MoE layer on {}, predicted and measured.\n\n", gpu.name) +
-                     table.text() + "\n" + changes_line("EPLB off", comparison.vs_none) +
+                     table.text(width) + "\n" + changes_line("EPLB off", comparison.vs_none) +
                      changes_line(kEvenPolicy, comparison.vs_even);
   for (const layer_bench::SkippedRow& skipped : prediction.skipped) {
     text += fmt::format("Row {} is left out: {}.\n", skipped.row, skipped.why);

@@ -10,6 +10,7 @@
 #include "layer_bench/bench_errors.hpp"
 #include "layer_bench/bench_prediction.hpp"
 #include "metro/gpu.hpp"
+#include "report/table.hpp"
 
 namespace metro::report {
 
@@ -22,6 +23,6 @@ nlohmann::ordered_json layer_validation_result(const layer_bench::LayerPredictio
 /// For people: a line a model, dtype and kind of experts.
 std::string layer_validation_table(const layer_bench::LayerPrediction& prediction,
                                    const layer_bench::LayerComparison& comparison,
-                                   const GpuSpec& gpu);
+                                   const GpuSpec& gpu, int width = kAnyWidth);
 
 }  // namespace metro::report
