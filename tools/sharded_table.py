@@ -37,7 +37,7 @@ def compare(options, seed, ep, replication, algorithm):
 def name_of(shards, replication, gpus):
     if shards == gpus:
         return f"moe-TP (s = {gpus})"
-    return f"s = {shards}" + (f", {replication:g}x" if replication > 1 else ", no replicas")
+    return f"s = {shards}" + (f", {replication:g}x" if replication > 1 else ", 1x")
 
 
 def main():

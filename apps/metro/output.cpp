@@ -82,7 +82,7 @@ void Progress::show(std::size_t done, std::size_t total) {
   const std::chrono::duration<double> spent = now - start_;
   const std::string text = progress_text(label_, done, total, spent.count());
   const auto room = static_cast<std::size_t>(width_ - 1);
-  std::fprintf(stderr, "\r%.*s\x1b[K", static_cast<int>(std::min(text.size(), room)), text.c_str());
+  std::fprintf(stderr, "\r\x1b[K%.*s", static_cast<int>(std::min(text.size(), room)), text.c_str());
 }
 
 }  // namespace metro::cli
