@@ -29,6 +29,6 @@ python3 tools/headline.py "$out/compare.json" 16 1.5 1,2,4,8,16,128
 echo
 echo "==> Making the paper's figures again"
 "$metro" reproduce --quick -o "$out/reproduce.json"
-"$metro" report "$out/reproduce.json" "$out/compare.json" -o "$out/report.html" >/dev/null
+"$metro" report "$out/compare.json" "$out/reproduce.json" -o "$out/report.html" >/dev/null
 echo
 echo "Report page: $out/report.html"

@@ -5,11 +5,13 @@
 
 #include <algorithm>
 #include <array>
+#include <filesystem>
 #include <string_view>
 
 #include "metro/error.hpp"
 #include "report/assets.hpp"
 #include "report/html.hpp"
+#include "report/opening.hpp"
 #include "report/section.hpp"
 
 namespace metro::report {
@@ -88,7 +90,22 @@ void checking(const NamedResult& named, const Work& work) {
   }
 }
 
-std::string header(const std::vector<NamedResult>& results) {
+std::string file_name(const NamedResult& named) {
+  return escape_html(std::filesystem::path(named.name).filename().string());
+}
+
+/// Of the first result of `compare`; empty where there is none, or too small a one.
+std::string opening_of(const std::vector<NamedResult>& results) {
+  for (const NamedResult& named : results) {
+    if (named.result.at("command") != "compare") continue;
+    std::string html;
+    checking(named, [&] { html = opening_html(named.result); });
+    return html;
+  }
+  return "";
+}
+
+std::string header(const std::vector<NamedResult>& results, const std::string& opening) {
   std::string tags;
   std::vector<std::string> seen;
   for (const NamedResult& named : results) {
@@ -101,11 +118,11 @@ std::string header(const std::vector<NamedResult>& results) {
   std::string heading(first.heading);
   std::string lead = fmt::format("<p class=\"lead\">{}</p>", first.lead);
   if (results.size() > 1) {
-    heading = "metro report";
-    lead = "<ul>\n";
+    heading = opening.empty() ? "metro report" : "What activated experts cost, and when METRO pays";
+    lead = opening + "<p>On this page:</p>\n<ul>\n";
     for (std::size_t i = 0; i < results.size(); ++i) {
       lead += fmt::format("<li><a href=\"#r{}\">{}</a> <span class=\"note\">{}</span></li>\n", i,
-                          builder_of(results[i].result).heading, escape_html(results[i].name));
+                          builder_of(results[i].result).heading, file_name(results[i]));
     }
     lead += "</ul>";
   }
@@ -125,7 +142,7 @@ std::string report_page(const std::vector<NamedResult>& results) {
       if (results.size() > 1) {
         body +=
             fmt::format("<h2 class=\"result\" id=\"r{}\">{} <span class=\"note\">{}</span></h2>\n",
-                        i, builder.heading, escape_html(named.name));
+                        i, builder.heading, file_name(named));
       }
       for (const Section& section : builder.sections(named.result)) {
         body += section_html(++number, section);
@@ -139,7 +156,8 @@ std::string report_page(const std::vector<NamedResult>& results) {
       "<meta name=\"color-scheme\" content=\"light dark\">\n<title>metro report</title>\n<style>\n";
   page += page_css();
   page += "</style>\n</head>\n<body>\n<main>\n";
-  checking(results.front(), [&] { page += header(results); });
+  const std::string opening = results.size() > 1 ? opening_of(results) : "";
+  checking(results.front(), [&] { page += header(results, opening); });
   page += "<noscript><p class=\"note\">Charts need JavaScript; tables do not.</p></noscript>\n";
   page += body;
   page += section_html(++number, {"Where this comes from", sources});

@@ -21,9 +21,16 @@ std::string amount(double value, const std::string& unit) {
   return fmt::format("{} {}", number_text(value), unit);
 }
 
+/// The paper's words; a bare number gets the unit.
+std::string with_unit(const std::string& paper, const std::string& unit) {
+  const bool is_number = paper.find_first_not_of("+-.0123456789") == std::string::npos;
+  if (!is_number) return paper;
+  return unit == "x" ? paper + "x" : paper + " " + (unit.starts_with("%") ? "%" : unit);
+}
+
 /// Paper beside ours, and the rivals beside both.
 std::string rows_table(const Json& rows) {
-  std::vector<std::string> header = {"Quantity", "Paper", "Ours", "Evidence"};
+  std::vector<std::string> header = {"Quantity", "Paper", "Ours"};
   for (const auto& [key, name] : shown_rivals()) header.emplace_back(name);
   HtmlTable table(std::move(header), true);
   for (const Json& row : rows) {
@@ -31,9 +38,8 @@ std::string rows_table(const Json& rows) {
     table.add_row();
     table.add(row.at("quantity").get<std::string>(), "text", row.at("where").get<std::string>());
     const Json& paper = row.at("paper");
-    table.add(paper.is_null() ? "\u2013" : paper.get<std::string>(), "paper");
+    table.add(paper.is_null() ? "\u2013" : with_unit(paper.get<std::string>(), unit), "paper");
     table.add(amount(row.at("ours").get<double>(), unit), "ours");
-    table.add(row.at("evidence").get<std::string>());
     for (const auto& [key, name] : shown_rivals()) {
       const auto found = row.at("beside").find(key);
       table.add(found == row.at("beside").end() ? "" : amount(found->get<double>(), unit));
