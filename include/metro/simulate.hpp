@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -24,6 +25,11 @@ enum class Fidelity : std::uint8_t {
   kTable  ///< steps draw from distributions by batch size, which are routed when first met
 };
 
+/// In place of a policy: for each batch size the one of `home`, `optimal` and `hybrid` that takes
+/// least time, its router's included. Decided before the batch, from what batches of that size cost
+/// on average; where nothing is gained, `home` (docs/simulator.md).
+inline constexpr std::string_view kAutoPolicy = "auto";
+
 /// A serving system and the requests that it gets.
 struct SimulationConfig {
   ModelConfig model;
@@ -33,7 +39,7 @@ struct SimulationConfig {
 
   double replication = 1.0;  ///< replica slots per expert
   std::string algorithm{kHomedAlgorithm};
-  std::string policy{kDefaultDecodePolicy};           ///< of steps that only decode
+  std::string policy{kDefaultDecodePolicy};           ///< of steps that only decode; or "auto"
   std::string prefill_policy{kDefaultPrefillPolicy};  ///< of steps with prompt tokens
   std::int64_t rearrange_every = 0;                   ///< steps between new placements; 0: never
 

@@ -212,7 +212,8 @@ std::string with_summaries(std::string_view help, const Table& table) {
 
 std::vector<Option> make_options() {
   const auto placements = row_names(placement_algorithms());
-  const auto policy_names = row_names(policies());
+  auto policy_names = row_names(policies());
+  policy_names.push_back(kAutoPolicy);
   return {
       required(model_option()),
       required(gpu_option()),
@@ -228,7 +229,8 @@ std::vector<Option> make_options() {
                                  with_summaries("Placement (default {}):", placement_algorithms())),
       one_of<&Config::policy>(
           "policy", policy_names,
-          with_summaries("Routing of steps that only decode (default {}):", policies())),
+          with_summaries("Routing of steps that only decode (default {}):", policies()) +
+              "\nauto: by batch size, home unless another gains more than its router costs"),
       one_of<&Config::prefill_policy>("prefill-policy", policy_names,
                                       "Routing of steps with prompt tokens (default {})"),
       named<&Deployment::tensor_sharded_experts, kExperts>(

@@ -95,6 +95,7 @@ double Engine::step() {
   record.decode_requests = tokens.decode_requests;
   record.decodes = !setup_.limits.prefill_only;
   record.times = slowest_rank(tokens);
+  record.times.us[static_cast<std::size_t>(Stage::kRoute)] += experts_->router_us(tokens);
   record.rearrange_us = rearrange();
 
   const MoeLayers::Observer* observer = nullptr;

@@ -11,6 +11,7 @@
 
 #include "metro/error.hpp"
 #include "metro/placer.hpp"
+#include "metro/router.hpp"
 #include "sim/simulation_cache.hpp"
 
 namespace metro::sim {
@@ -28,6 +29,29 @@ Deployment deployment_of(const SimulationConfig& config, int gpus, const std::st
     deployment.slots_per_gpu = replicas_for(config.model.num_experts, config.replication, ep) / ep;
   }
   return deployment;
+}
+
+/// What CostModel charges: kAutoPolicy pays for its first choice, and the rest is added by step.
+std::string charged_policy(const std::string& policy) {
+  return policy == kAutoPolicy ? std::string(kHomePolicy) : policy;
+}
+
+/// What kAutoPolicy chooses from: `home`, and what may gain on it.
+std::vector<PolicyChoice> auto_choices(const SimulationConfig& config, int gpus) {
+  std::vector<std::string_view> names{kHomePolicy, kOptimalPolicy};
+  for (const PolicyInfo& policy : policies()) {
+    if (policy.uses_cost) names.push_back(policy.name);
+  }
+  std::vector<PolicyChoice> choices;
+  for (const std::string_view name : names) {
+    const CostModel cost(config.model, config.gpu, deployment_of(config, gpus, std::string(name)),
+                         config.calibration.get());
+    const StepTimes times = cost.step({.decode_rows = 1, .global_tokens = 1, .decode_requests = 1});
+    choices.push_back({std::string(name), times[Stage::kRoute] + times[Stage::kExchange]});
+  }
+  const double first = choices.front().router_us;
+  for (PolicyChoice& choice : choices) choice.router_us -= first;
+  return choices;
 }
 
 struct Keyed {
@@ -93,13 +117,14 @@ RankLimits rank_limits(const SimulationConfig& config, const MemoryUse& memory, 
 EnginePart build_engine(const SimulationConfig& config, SimulationCache& cache, int gpus,
                         EngineRole role) {
   const Calibration* calibration = config.calibration.get();
-  const Deployment deployment = deployment_of(config, gpus, config.policy);
+  const Deployment deployment = deployment_of(config, gpus, charged_policy(config.policy));
   EnginePart part;
   EngineSetup& setup = part.setup;
   setup.decode_cost =
       std::make_shared<const CostModel>(config.model, config.gpu, deployment, calibration);
   setup.prefill_cost = std::make_shared<const CostModel>(
-      config.model, config.gpu, deployment_of(config, gpus, config.prefill_policy), calibration);
+      config.model, config.gpu, deployment_of(config, gpus, charged_policy(config.prefill_policy)),
+      calibration);
   part.memory = setup.decode_cost->memory();
   if (part.memory.kv_capacity_tokens < 1) fail_memory(config, part.memory, gpus);
   setup.num_ranks = deployment.attention_ranks();
@@ -116,6 +141,10 @@ EnginePart build_engine(const SimulationConfig& config, SimulationCache& cache, 
   moe.cost = setup.decode_cost;
   moe.policy = config.policy;
   moe.prefill_policy = config.prefill_policy;
+  if (!deployment.tensor_sharded_experts &&
+      (moe.policy == kAutoPolicy || moe.prefill_policy == kAutoPolicy)) {
+    moe.choices = auto_choices(config, gpus);
+  }
   moe.num_gpus = deployment.tensor_sharded_experts ? gpus : deployment.expert_gpus();
   moe.num_layers = setup.num_moe_layers;
   moe.draft_tokens = setup.limits.draft_tokens;
@@ -139,6 +168,7 @@ EnginePart build_engine(const SimulationConfig& config, SimulationCache& cache, 
   }
   key += fmt::format(" | {} {} {} {} {} | {}", moe.policy, moe.prefill_policy, moe.num_layers,
                      moe.draft_tokens, moe.seed, moe.cost->expert_time_identity());
+  for (const PolicyChoice& choice : moe.choices) key += fmt::format(" {}", choice.router_us);
   std::shared_ptr<ExpertTable> table =
       cache.parts().tables.get(key, [&] { return std::make_shared<ExpertTable>(moe); });
   part.experts = make_table_times(std::move(table), moe, rule);

@@ -4,7 +4,9 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <limits>
 #include <span>
+#include <utility>
 
 #include "core/rng.hpp"
 
@@ -74,19 +76,48 @@ ExpertTable::ExpertTable(const MoeSetup& setup)
       mixed_(mixed_decode_sizes(std::max<std::int64_t>(2, kMaxRows / (1 + setup.draft_tokens))),
              prefill_sizes()) {}
 
+ExpertTable::Grid& ExpertTable::grid_for(const StepTokens& tokens) noexcept {
+  return tokens.prefill_tokens > 0 ? mixed_ : decode_;
+}
+
+double ExpertTable::mean_us(const Cell& cell) const noexcept {
+  double sum = 0;
+  for (const MoeLayers::Block& sample : cell.samples) {
+    sum += sample.whole.us * (layers_.num_blocks() - 1) + sample.last.us;
+  }
+  return sum / static_cast<double>(cell.samples.size());
+}
+
+/// Under every choice the same batches; the first that is as fast as any is taken.
 void ExpertTable::make(Cell& cell, const StepTokens& tokens) {
   const int count = tokens.prefill_tokens > 0 ? kMixedSamples : kDecodeSamples;
   const std::scoped_lock lock(mutex_);
-  // The same keys for all sizes: what neighbours have in common keeps noise out of their slope.
-  for (int i = 0; i < count; ++i) {
-    cell.samples.push_back(layers_.route_block(tokens, seed_ + static_cast<std::uint64_t>(i)));
+  double least_us = std::numeric_limits<double>::max();
+  for (std::size_t choice = 0; choice < layers_.num_choices(tokens); ++choice) {
+    Cell tried;
+    tried.choice = choice;
+    // The same keys for all sizes: what neighbours have in common keeps noise out of their slope.
+    for (int i = 0; i < count; ++i) {
+      tried.samples.push_back(
+          layers_.route_block(tokens, seed_ + static_cast<std::uint64_t>(i), choice));
+    }
+    const double us = mean_us(tried) + layers_.router_us(tokens, choice);
+    if (us >= least_us) continue;
+    least_us = us;
+    cell.choice = tried.choice;
+    cell.samples = std::move(tried.samples);
   }
+}
+
+ExpertTable::Cell& ExpertTable::cell_at(Grid& grid, std::size_t decode, std::size_t prefill) {
+  Cell& cell = grid.cells[decode * grid.prefill.size() + prefill];
+  std::call_once(cell.made, [&] { make(cell, {grid.decode[decode], grid.prefill[prefill]}); });
+  return cell;
 }
 
 LayerSums ExpertTable::draw_at(Grid& grid, std::size_t decode, std::size_t prefill,
                                std::uint64_t key) {
-  Cell& cell = grid.cells[decode * grid.prefill.size() + prefill];
-  std::call_once(cell.made, [&] { make(cell, {grid.decode[decode], grid.prefill[prefill]}); });
+  const Cell& cell = cell_at(grid, decode, prefill);
   const auto count = static_cast<std::uint32_t>(cell.samples.size());
   LayerSums sums;
   const int blocks = layers_.num_blocks();
@@ -98,22 +129,52 @@ LayerSums ExpertTable::draw_at(Grid& grid, std::size_t decode, std::size_t prefi
   return sums;
 }
 
-LayerSums ExpertTable::draw(const StepTokens& tokens, std::uint64_t key) {
-  Grid& grid = tokens.prefill_tokens > 0 ? mixed_ : decode_;
+/// The sizes of the grid about that of the step, each with its weight.
+template <typename Visit>
+void ExpertTable::for_each_corner(Grid& grid, const StepTokens& tokens, Visit visit) {
   const Place decode = locate(grid.decode, tokens.decode_requests);
   const Place prefill = locate(grid.prefill, tokens.prefill_tokens);
-  LayerSums sums;
   for (std::size_t d = 0; d < 2; ++d) {
     const double decode_weight = d == 0 ? 1 - decode.share : decode.share;
     if (decode_weight == 0) continue;  // a size of the grid: do not route its neighbour
     for (std::size_t p = 0; p < 2; ++p) {
       const double weight = decode_weight * (p == 0 ? 1 - prefill.share : prefill.share);
-      if (weight == 0) continue;
-      const LayerSums corner = draw_at(grid, decode.index + d, prefill.index + p, key);
-      sums += {weight * corner.us, weight * corner.max_activated};
+      if (weight != 0) visit(decode.index + d, prefill.index + p, weight);
     }
   }
+}
+
+LayerSums ExpertTable::draw(const StepTokens& tokens, std::uint64_t key) {
+  Grid& grid = grid_for(tokens);
+  LayerSums sums;
+  for_each_corner(grid, tokens, [&](std::size_t decode, std::size_t prefill, double weight) {
+    const LayerSums corner = draw_at(grid, decode, prefill, key);
+    sums += {weight * corner.us, weight * corner.max_activated};
+  });
   return sums;
+}
+
+double ExpertTable::router_us(const StepTokens& tokens) {
+  if (layers_.num_choices(tokens) == 1) return 0;
+  Grid& grid = grid_for(tokens);
+  double us = 0;
+  for_each_corner(grid, tokens, [&](std::size_t decode, std::size_t prefill, double weight) {
+    const std::size_t choice = cell_at(grid, decode, prefill).choice;
+    us += weight * layers_.router_us({grid.decode[decode], grid.prefill[prefill]}, choice);
+  });
+  return std::max(0.0, us);  // beyond the last sizes weights may be negative
+}
+
+std::size_t ExpertTable::choice(const StepTokens& tokens) {
+  if (layers_.num_choices(tokens) == 1) return 0;
+  Grid& grid = grid_for(tokens);
+  const auto nearest = [](std::span<const std::int64_t> sizes, std::int64_t size) {
+    const Place place = locate(sizes, size);
+    return place.index + (place.share < 0.5 ? 0 : 1);
+  };
+  return cell_at(grid, nearest(grid.decode, tokens.decode_requests),
+                 nearest(grid.prefill, tokens.prefill_tokens))
+      .choice;
 }
 
 }  // namespace metro::sim

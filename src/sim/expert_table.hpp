@@ -25,10 +25,17 @@ class ExpertTable {
   /// Sums over the model's layers for a step of that size; `key` chooses among the samples.
   LayerSums draw(const StepTokens& tokens, std::uint64_t key);
 
+  /// What the routers of such steps add, where kAutoPolicy chooses them: of the sizes about it, as
+  /// `draw` takes them.
+  double router_us(const StepTokens& tokens);
+  /// Which of MoeLayers' choices such a step is routed by: that of the nearest size.
+  std::size_t choice(const StepTokens& tokens);
+
  private:
   struct Cell {
     std::once_flag made;
-    std::vector<MoeLayers::Block> samples;
+    std::size_t choice = 0;
+    std::vector<MoeLayers::Block> samples;  // under that choice
   };
 
   /// Sizes along two axes, and their cells.
@@ -39,6 +46,11 @@ class ExpertTable {
     std::unique_ptr<Cell[]> cells;  // [decode][prefill]
   };
 
+  Grid& grid_for(const StepTokens& tokens) noexcept;
+  Cell& cell_at(Grid& grid, std::size_t decode, std::size_t prefill);
+  [[nodiscard]] double mean_us(const Cell& cell) const noexcept;
+  template <typename Visit>
+  void for_each_corner(Grid& grid, const StepTokens& tokens, Visit visit);
   LayerSums draw_at(Grid& grid, std::size_t decode, std::size_t prefill, std::uint64_t key);
   void make(Cell& cell, const StepTokens& tokens);
 

@@ -22,19 +22,26 @@ class FullTimes final : public ExpertTimes {
         rule_(std::move(rule)),
         collect_loads_(collect_loads),
         layers_(std::make_unique<MoeLayers>(setup)) {
+    // Its choices are made from means by batch size; a new placement does not change them.
+    if (!setup.choices.empty()) table_ = std::make_unique<ExpertTable>(setup);
     if (collect_loads_) clear_loads();
   }
 
   LayerSums of_step(const StepTokens& tokens, std::int64_t step,
                     const MoeLayers::Observer* observer) override {
     const std::uint64_t key = step_key(setup_.seed, step);
-    if (!collect_loads_) return layers_->route_step(tokens, key, observer);
+    const std::size_t choice = table_ == nullptr ? 0 : table_->choice(tokens);
+    if (!collect_loads_) return layers_->route_step(tokens, key, choice, observer);
     const MoeLayers::Observer collect = [&](int layer, TopkView batch,
                                             const LayerExperts& experts) {
       add_load(batch, layer % loads_.num_layers);
       if (observer != nullptr) (*observer)(layer, batch, experts);
     };
-    return layers_->route_step(tokens, key, &collect);
+    return layers_->route_step(tokens, key, choice, &collect);
+  }
+
+  double router_us(const StepTokens& tokens) override {
+    return table_ == nullptr ? 0 : layers_->router_us(tokens, table_->choice(tokens));
   }
 
   double rearrange() override {
@@ -67,6 +74,7 @@ class FullTimes final : public ExpertTimes {
   PlacementRule rule_;
   bool collect_loads_;
   std::unique_ptr<MoeLayers> layers_;
+  std::unique_ptr<ExpertTable> table_;  // where kAutoPolicy chooses
   Loads loads_;
 };
 
@@ -80,8 +88,10 @@ class TableTimes final : public ExpertTimes {
     const std::uint64_t key = step_key(setup_.seed, step);
     if (observer == nullptr) return table_->draw(tokens, key);
     if (!layers_) layers_.emplace(setup_);
-    return layers_->route_step(tokens, key, observer);
+    return layers_->route_step(tokens, key, table_->choice(tokens), observer);
   }
+
+  double router_us(const StepTokens& tokens) override { return table_->router_us(tokens); }
 
   double rearrange() override {
     if (setup_.placement == nullptr) return 0;

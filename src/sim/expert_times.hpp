@@ -25,6 +25,10 @@ class ExpertTimes {
   virtual LayerSums of_step(const StepTokens& tokens, std::int64_t step,
                             const MoeLayers::Observer* observer) = 0;
 
+  /// What the router that kAutoPolicy chooses for such a step adds, beyond that of its first
+  /// choice.
+  virtual double router_us(const StepTokens& tokens) = 0;
+
   /// Places experts anew from the loads since the last time; returns the replica slots, over all
   /// layers of the model, that the busiest GPU has to fetch.
   virtual double rearrange() = 0;

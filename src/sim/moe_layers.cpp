@@ -6,6 +6,7 @@
 
 #include "core/rng.hpp"
 #include "metro/expert_cost.hpp"
+#include "metro/simulate.hpp"
 
 namespace metro::sim {
 namespace {
@@ -43,23 +44,50 @@ std::vector<LayerExperts> make_layers(const MoeSetup& setup, const std::string& 
 
 }  // namespace
 
+std::vector<MoeLayers::Choice> MoeLayers::make_choices(const MoeSetup& setup,
+                                                       const std::string& policy) {
+  std::vector<Choice> choices;
+  if (policy != kAutoPolicy || setup.placement == nullptr) {
+    choices.push_back({make_layers(setup, policy), 0});
+    return choices;
+  }
+  for (const PolicyChoice& choice : setup.choices) {
+    choices.push_back({make_layers(setup, choice.policy), choice.router_us});
+  }
+  return choices;
+}
+
 MoeLayers::MoeLayers(const MoeSetup& setup)
     : cost_(setup.cost),
       drawer_(setup.pool, setup.draft_tokens),
       num_blocks_((setup.num_layers - 1) / setup.pool->num_layers() + 1),
       last_layers_(setup.num_layers - (num_blocks_ - 1) * setup.pool->num_layers()),
-      decode_(make_layers(setup, setup.policy)) {
+      decode_(make_choices(setup, setup.policy)) {
   const bool same = setup.placement == nullptr || setup.policy == setup.prefill_policy;
-  if (!same) prefill_ = make_layers(setup, setup.prefill_policy);
+  if (!same) prefill_ = make_choices(setup, setup.prefill_policy);
 }
 
-std::vector<LayerExperts>& MoeLayers::experts_for(const StepTokens& tokens) noexcept {
+const std::vector<MoeLayers::Choice>& MoeLayers::choices_for(
+    const StepTokens& tokens) const noexcept {
   return tokens.prefill_tokens > 0 && !prefill_.empty() ? prefill_ : decode_;
 }
 
-LayerSums MoeLayers::route_step(const StepTokens& tokens, std::uint64_t key,
+std::vector<LayerExperts>& MoeLayers::experts_for(const StepTokens& tokens,
+                                                  std::size_t choice) noexcept {
+  return (tokens.prefill_tokens > 0 && !prefill_.empty() ? prefill_ : decode_)[choice].layers;
+}
+
+std::size_t MoeLayers::num_choices(const StepTokens& tokens) const noexcept {
+  return choices_for(tokens).size();
+}
+
+double MoeLayers::router_us(const StepTokens& tokens, std::size_t choice) const noexcept {
+  return choices_for(tokens)[choice].router_us;
+}
+
+LayerSums MoeLayers::route_step(const StepTokens& tokens, std::uint64_t key, std::size_t choice,
                                 const Observer* observer) {
-  std::vector<LayerExperts>& experts = experts_for(tokens);
+  std::vector<LayerExperts>& experts = experts_for(tokens, choice);
   const auto width = static_cast<int>(experts.size());
   LayerSums sums;
   for (int block = 0; block < num_blocks_; ++block) {
@@ -76,8 +104,9 @@ LayerSums MoeLayers::route_step(const StepTokens& tokens, std::uint64_t key,
   return sums;
 }
 
-MoeLayers::Block MoeLayers::route_block(const StepTokens& tokens, std::uint64_t key) {
-  std::vector<LayerExperts>& experts = experts_for(tokens);
+MoeLayers::Block MoeLayers::route_block(const StepTokens& tokens, std::uint64_t key,
+                                        std::size_t choice) {
+  std::vector<LayerExperts>& experts = experts_for(tokens, choice);
   drawer_.draw(tokens, mix64(key));
   Block block;
   for (int layer = 0; layer < static_cast<int>(experts.size()); ++layer) {

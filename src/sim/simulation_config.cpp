@@ -29,8 +29,9 @@ void SimulationConfig::validate() const {
   need(!deployment.tensor_sharded_experts || replication == 1, "replication", replication,
        "1 with moe-TP: every GPU has its part of each expert");
   need_name(find_placement_algorithm(algorithm) != nullptr, "placement algorithm", algorithm);
-  require_policy(policy);
-  require_policy(prefill_policy);
+  for (const std::string& name : {policy, prefill_policy}) {
+    if (name != kAutoPolicy) require_policy(name);
+  }
   need_name(profile.empty() || find_router_profile(profile) != nullptr, "router profile", profile);
   need(rearrange_every >= 0, "rearrange_every", static_cast<double>(rearrange_every), "0 or more");
   need(concurrency >= 0, "concurrency", concurrency, "0 or more");

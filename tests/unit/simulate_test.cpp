@@ -174,7 +174,7 @@ TEST(Simulate, TableAgreesWithFull) {
   // Half loaded: near saturation the queue makes a large difference of a small one.
   set_poisson_arrivals(config.requests, 100, 2);
   config.replication = 1.5;
-  for (const char* policy : {"even", "optimal", "home"}) {
+  for (const char* policy : {"even", "optimal", "home", "auto"}) {
     for (const int drafts : {0, 2}) {
       config.policy = policy;
       config.draft_tokens = drafts;
@@ -188,6 +188,54 @@ TEST(Simulate, TableAgreesWithFull) {
       EXPECT_EQ(table.output_tokens, full.output_tokens);
     }
   }
+}
+
+// `auto` is one of its choices at each batch size, and by its own reckoning the best.
+TEST(Simulate, AutoIsTheBestOfItsChoices) {
+  SimulationConfig config = small_serving(small_model(32, 4, 8), 8);
+  config.requests = equal_requests(64, 0, 40);  // steps only decode
+  config.replication = 1.5;
+  std::map<std::string, int> wins;
+  for (const int width : {256, 4096}) {  // launches count, experts count
+    config.model.hidden = config.model.expert_intermediate = width;
+    for (const int concurrency : {2, 16, 64}) {
+      for (const Fidelity fidelity : {Fidelity::kTable, Fidelity::kFull}) {
+        SCOPED_TRACE(testing::Message() << width << " wide, " << concurrency << " requests");
+        config.concurrency = concurrency;
+        config.fidelity = fidelity;
+        const auto run = [&](std::string_view policy) {
+          config.policy = config.prefill_policy = policy;
+          return simulate(config);
+        };
+        std::string best;
+        double least = 1e9;
+        for (const char* policy : {"home", "optimal", "hybrid"}) {
+          const double tpot = run(policy).tpot_ms.mean;
+          if (tpot >= least) continue;
+          least = tpot;
+          best = policy;
+        }
+        const SimulationResult chosen = run(kAutoPolicy);
+        EXPECT_LE(chosen.tpot_ms.mean, least * 1.002) << best << " is best";
+        EXPECT_GE(chosen.tpot_ms.mean, least * 0.99) << "it has no other way to route";
+        EXPECT_EQ(chosen.completed, 64);
+        ++wins[best];
+      }
+    }
+  }
+  EXPECT_GE(wins.size(), 2U) << "else a constant would pass";
+}
+
+TEST(Simulate, AutoHasNothingToChooseWithoutReplicas) {
+  SimulationConfig config = busy();
+  const SimulationResult home = [&] {
+    config.policy = config.prefill_policy = "home";
+    return simulate(config);
+  }();
+  config.policy = config.prefill_policy = kAutoPolicy;
+  EXPECT_EQ(simulate(config).tpot_ms.mean, home.tpot_ms.mean);
+  config.deployment.tensor_sharded_experts = true;
+  EXPECT_GT(simulate(config).tpot_ms.mean, 0);
 }
 
 TEST(Simulate, PoliciesComeInTheirOrder) {
@@ -211,7 +259,7 @@ TEST(Simulate, ACacheChangesNothing) {
   SimulationCache cache;
   std::map<std::string, std::string> alone;
   std::vector<SimulationConfig> configs;
-  for (const char* policy : {"even", "optimal"}) {
+  for (const char* policy : {"even", "optimal", "auto"}) {
     for (const double replication : {1.0, 1.5}) {
       for (const int gpus : {2, 4}) {
         configs.push_back(busy(gpus));
