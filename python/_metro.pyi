@@ -144,6 +144,55 @@ def solve_homes(placement: LayerPlacement, load: numpy.typing.ArrayLike) -> nump
 def read_loads(path: str | os.PathLike) -> NDArray[numpy.float64]:
     """Reads a loads file as [layers, experts]."""
 
+class ExpertCost:
+    """
+    What the routed experts of one GPU cost in one layer: base + the sum of phi(tokens) over its replicas
+    that got a token, in microseconds. Immutable.
+
+        cost = metro_moe.ExpertCost([0, 28.3, 28.3, 28.5], beyond_us=0.47, base_us=18.9)
+    """
+
+    def __init__(self, phi_us: numpy.typing.ArrayLike, *, beyond_us: float, base_us: float = 0.0) -> None:
+        """
+        `phi_us[n]` of n tokens: the first is 0, and it never falls. `beyond_us` for each token after the last.
+        """
+
+    @staticmethod
+    def standard() -> ExpertCost:
+        """
+        DeepSeek-V3's experts in bf16 on an H100: what is used where no cost is given.
+        """
+
+    def phi(self, tokens: int) -> float:
+        """Microseconds of a replica with so many tokens."""
+
+    @property
+    def base_us(self) -> float: ...
+
+    @property
+    def beyond_us(self) -> float: ...
+
+    @property
+    def phi_us(self) -> Annotated[NDArray[numpy.float64], dict(writable=False)]: ...
+
+    def __repr__(self) -> str: ...
+
+def read_expert_cost(path: str, *, shape: tuple[int, int] | None = None, dtype: str | None = None) -> ExpertCost:
+    """
+    An expert cost file, or the experts of a calibration that `shape` (hidden, intermediate) and
+    `dtype` pick: `--cost`.
+    """
+
+def modelled_us(placement: LayerPlacement, replica_ids: numpy.typing.ArrayLike, cost: ExpertCost | None = None) -> numpy.typing.NDArray[numpy.float64]:
+    """
+    [gpus] microseconds of what replica ids [tokens, topk] activate; -1 costs nothing.
+    """
+
+def time_bound_us(placement: LayerPlacement, topk_ids: numpy.typing.ArrayLike, cost: ExpertCost | None = None) -> float:
+    """
+    What the slowest GPU takes at least, however the batch is routed and split.
+    """
+
 class PolicyInfo:
     """
     Everything that this library knows of a routing policy: its row of the table (docs/policies.md).
@@ -187,6 +236,10 @@ class PolicyInfo:
         """It looks at LayerPlacement.shares."""
 
     @property
+    def uses_cost(self) -> bool:
+        """It looks at what an expert's tokens cost."""
+
+    @property
     def device(self) -> bool:
         """cuda.Router has it."""
 
@@ -223,8 +276,10 @@ class Router:
     Deterministic. Owns its workspace; holds the GIL while it routes.
     """
 
-    def __init__(self, placement: LayerPlacement, policy: str = 'optimal', *, seed: int = 0, layer: int = 0, num_nodes: int = 1) -> None:
-        """`seed` and `layer` matter to `random`, `num_nodes` to `static`."""
+    def __init__(self, placement: LayerPlacement, policy: str = 'optimal', *, seed: int = 0, layer: int = 0, num_nodes: int = 1, cost: ExpertCost | None = None) -> None:
+        """
+        `seed` and `layer` matter to `random`, `num_nodes` to `static`, `cost` to `hybrid`.
+        """
 
     def route(self, topk_ids: numpy.typing.ArrayLike, out: numpy.typing.NDArray[numpy.int32] | None = None) -> numpy.typing.NDArray[numpy.int32]:
         """
@@ -426,12 +481,18 @@ class CompareRow:
     @property
     def worse_than_none(self) -> int: ...
 
+    @property
+    def modelled(self) -> float: ...
+
+    @property
+    def modelled_bound(self) -> float: ...
+
     def as_dict(self) -> dict[str, float | int | str]:
         """For pandas: `pandas.DataFrame(row.as_dict() for row in rows)`."""
 
     def __repr__(self) -> str: ...
 
-def compare(trace: RoutingTrace, *, gpus: Sequence[int], replication: Sequence[float], tokens: Sequence[int], policies: Sequence[str | Callable[[LayerPlacement, numpy.typing.NDArray[numpy.int32]], numpy.typing.ArrayLike] | tuple[str, Callable[[LayerPlacement, numpy.typing.NDArray[numpy.int32]], numpy.typing.ArrayLike]]] | None = None, algorithms: Sequence[str] = ['eplb'], ep: Sequence[int] = [], tokens_are_per_gpu: bool = False, batches: int = 32, seed: int = 0, num_threads: int = 0, progress: Callable[[int, int], None] | None = None) -> list[CompareRow]:
+def compare(trace: RoutingTrace, *, gpus: Sequence[int], replication: Sequence[float], tokens: Sequence[int], policies: Sequence[str | Callable[[LayerPlacement, numpy.typing.NDArray[numpy.int32]], numpy.typing.ArrayLike] | tuple[str, Callable[[LayerPlacement, numpy.typing.NDArray[numpy.int32]], numpy.typing.ArrayLike]]] | None = None, algorithms: Sequence[str] = ['eplb'], ep: Sequence[int] = [], tokens_are_per_gpu: bool = False, batches: int = 32, seed: int = 0, num_threads: int = 0, progress: Callable[[int, int], None] | None = None, cost: ExpertCost | None = None) -> list[CompareRow]:
     """
     Replays decode batches of a trace under every combination of the lists: `metro compare`.
 
@@ -440,5 +501,5 @@ def compare(trace: RoutingTrace, *, gpus: Sequence[int], replication: Sequence[f
     all. A policy is a name, or a function of your own: f(layer_placement, topk_ids) gives the replica of
     each id of [tokens, topk], checked to be one of its expert's, -1 for -1; its name is its __name__, or the
     first of (name, function). `progress(done, total)` is called now and then, from any thread. The result does not depend on
-    `num_threads` (0: one per core).
+    `num_threads` (0: one per core). With a `cost` rows have `modelled` and `modelled_bound` in us, else 0.
     """

@@ -16,10 +16,10 @@
 #include "serving/option.hpp"
 #include "simulation_options.hpp"
 #include "sweep/sweep_result.hpp"
+#include "terminal.hpp"
 
 #if METRO_HAVE_MPI
 #include "sweep/mpi_workers.hpp"
-#include "terminal.hpp"
 #endif
 
 namespace metro::cli {

@@ -27,6 +27,18 @@ def test_the_version_is_the_librarys():
         pytest.skip("runs from the build folder")
 
 
+def test_the_wheel_has_the_program():
+    try:
+        files = importlib.metadata.files("metro-moe") or []
+    except importlib.metadata.PackageNotFoundError:
+        pytest.skip("runs from the build folder")
+    programs = [file.locate() for file in files if file.name == "metro" and "bin" in file.parts]
+    assert len(programs) == 1
+    said = subprocess.check_output([programs[0], "--version"], text=True)
+    assert said.startswith(f"metro {metro_moe.__version__}\n")
+    assert any(file.name == "metro-advise.1" for file in files)
+
+
 def test_all_is_typed():
     assert (FOLDER / "py.typed").exists()
     stub = (FOLDER / "_metro.pyi").read_text()
