@@ -3,7 +3,7 @@
 """Checks a built documentation site. usage: check_site.py [SITE]
 
 - Every link and picture leads to a file of the site and an anchor in it; nothing is fetched from other hosts.
-- No page of docs/ has more than 1,500 words.
+- No page of docs/, README or HACKING has more than 1,500 words.
 - In Chromium, where there is one: no page is wider than a screen of 390 px, and the search finds
   something in pages that were opened from a folder.
 
@@ -65,8 +65,13 @@ def link_faults(site, pages):
                 yield f"{where}: {link} has no such anchor"
 
 
-def word_faults(folder):
-    for path in sorted(folder.glob("*.md")):
+def pages_of(root):
+    """What people wrote; the reference and the appendix are made."""
+    return [*(root / "docs").glob("*.md"), root / "README.md", root / "HACKING.md"]
+
+
+def word_faults(pages):
+    for path in sorted(pages):
         words = len(path.read_text(encoding="utf-8").split())
         if words > MOST_WORDS:
             yield f"{path.name}: {words} words, must be at most {MOST_WORDS}"
@@ -128,7 +133,7 @@ def main():
     pages = read_site(site)
     if len(pages) < 2:
         sys.exit(f"check_site: no pages in {site}; build them with tools/build_site.sh")
-    faults = [*link_faults(site, pages), *word_faults(ROOT / "docs")]
+    faults = [*link_faults(site, pages), *word_faults(pages_of(ROOT))]
     browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if browser:
         faults += browser_faults(site, pages, browser)
@@ -136,7 +141,7 @@ def main():
         print(f"check_site: {fault}", file=sys.stderr)
     if faults:
         sys.exit(1)
-    words = [len(path.read_text(encoding="utf-8").split()) for path in (ROOT / "docs").glob("*.md")]
+    words = [len(path.read_text(encoding="utf-8").split()) for path in pages_of(ROOT)]
     print(f"{len(pages)} pages: links lead somewhere, at most {max(words)} words" + (f", none wider than {WIDTH} px" if browser else ""))
     if not browser:
         print("no chromium: widths were not checked")

@@ -16,6 +16,9 @@ MODULES = {
 }
 
 
+PAGE_WORDS = 1100
+
+
 def is_public(name):
     return not name.startswith("_")
 
@@ -70,7 +73,7 @@ def of_class(node):
     return lines
 
 
-def module(files):
+def module(files, kinds=(ast.FunctionDef, ast.ClassDef)):
     lines, last = [], None
     for path in files:
         tree = ast.parse(path.read_text(encoding="utf-8"))
@@ -80,7 +83,7 @@ def module(files):
                 listed = ast.literal_eval(node.value)
         for node in tree.body:
             name = getattr(node, "name", None)
-            if name is None or not is_public(name) or (listed is not None and name not in listed):
+            if name is None or not isinstance(node, kinds) or not is_public(name) or (listed is not None and name not in listed):
                 continue
             if isinstance(node, ast.FunctionDef):
                 lines += function(node, 0 if name == last else 2)
@@ -95,6 +98,17 @@ def module_words(path):
     return text.strip() + "\n"
 
 
+def in_pages(title, name, lines, opening):
+    """The lines on as many pages as it takes, each broken before a heading."""
+    chunks = [[f"# {title}\n", opening]]
+    for line in lines:
+        if line.startswith("## ") and len(" ".join(chunks[-1]).split()) > PAGE_WORDS:
+            chunks.append([f"# {title}, part {len(chunks) + 1}\n"])
+        chunks[-1].append(line)
+    names = [f"reference/{name}{'' if i == 0 else f'-{i + 1}'}.md" for i in range(len(chunks))]
+    return {path: "\n".join(chunk) for path, chunk in zip(names, chunks, strict=True)}
+
+
 def pages(root):
     """{page: Markdown}, a page for each module."""
     folder = pathlib.Path(root) / "python" / "metro_moe"
@@ -104,4 +118,9 @@ def pages(root):
         paths = [folder / file for file in files]
         lines = [f"# {name}\n", module_words(about), *module(paths)]
         made[f"reference/{name.replace('.', '-')}.md"] = "\n".join(lines)
+    # Too long for one page.
+    whole = [folder / file for file in MODULES["metro_moe"]]
+    functions, classes = (module(whole, kind) for kind in (ast.FunctionDef, ast.ClassDef))
+    made |= in_pages("metro_moe: functions", "metro_moe", functions, module_words(folder / "__init__.py"))
+    made |= in_pages("metro_moe: classes", "metro_moe-classes", classes, "[Functions](metro_moe.md)\n")
     return made
