@@ -3,7 +3,7 @@
 """Checks a built documentation site. usage: check_site.py [SITE]
 
 - Every link and picture leads to a file of the site and an anchor in it; nothing is fetched from other hosts.
-- No page of docs/, README or HACKING has more than 1,500 words.
+- No page of docs/, nor README, has more than 1,500 words.
 - In Chromium, where there is one: no page is wider than a screen of 390 px, and the search finds
   something in pages that were opened from a folder.
 
@@ -67,7 +67,7 @@ def link_faults(site, pages):
 
 def pages_of(root):
     """What people wrote; the reference and the appendix are made."""
-    return [*(root / "docs").glob("*.md"), root / "README.md", root / "HACKING.md"]
+    return [*(root / "docs").glob("*.md"), root / "README.md"]
 
 
 def word_faults(pages):
