@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <fmt/format.h>
 
+#include <array>
+#include <cstdint>
+#include <string>
+#include <vector>
+
 #include "core/vocabulary.hpp"
 #include "report/html.hpp"
 #include "report/html_table.hpp"
@@ -36,14 +41,61 @@ std::string verdict(const Json& advice) {
   return fmt::format("<p class=\"verdict\">{}</p>\n", escape_html(text));
 }
 
-/// TPOT of the candidates that could be built.
-std::string tpot_plot(const Json& rows) {
-  Plot plot{"Mean TPOT by candidate", "bars", "", "ms", {}, {{"TPOT", {}, {}}}};
+std::string name_of(const Json& row) {
+  const bool replicates = row.contains("replication") && row["replication"] != 1.0;
+  return value_text(row.at("candidate")) +
+         (replicates ? " " + value_text(row["replication"]) + "x" : "");
+}
+
+/// Which row was chosen; -1 where the result does not say.
+std::int64_t chosen_row(const Json& advice) {
+  const bool says = advice.contains("row") && advice["row"].is_number_integer();
+  return says ? advice["row"].get<std::int64_t>() : -1;
+}
+
+/// What decides, with units; the choice is marked. All else of a candidate is below, in "Rows".
+std::string candidates_table(const Json& rows, std::int64_t chosen) {
+  struct Column {
+    const char* key;
+    const char* heading;
+    double scale;
+  };
+  constexpr std::array kColumns = {Column{"tpot_ms", "TPOT, ms", 1},
+                                   Column{"tpot_vs_off", "TPOT over EPLB off", 1},
+                                   Column{"ttft_ms", "TTFT, ms", 1},
+                                   Column{"output_tokens_per_s", "output, tokens/s", 1},
+                                   Column{"max_activated", "max activated, experts", 1},
+                                   Column{"kv_cost_gb_per_gpu", "replicas, GB per GPU", 1},
+                                   Column{"kv_cost_share", "of the KV cache, %", 100}};
+  std::vector<std::string> header = {"candidate"};
+  for (const Column& column : kColumns) header.emplace_back(column.heading);
+  HtmlTable table(std::move(header), true);
+  std::int64_t index = 0;
   for (const Json& row : rows) {
+    const bool is_chosen = index++ == chosen;
+    if (!row.contains("candidate")) continue;
+    table.add_row();
+    const bool drops = row.contains("eligible") && row["eligible"] == false;
+    table.add((is_chosen ? "\u25b6 " : "") + name_of(row), "text",
+              is_chosen ? "the advice" : (drops ? "serves less" : ""));
+    for (const Column& column : kColumns) {
+      const Json value = row.contains(column.key) ? row[column.key] : Json();
+      const bool scales = column.scale != 1 && value.is_number();
+      table.add(scales ? number_text(column.scale * value.get<double>()) : value_text(value),
+                is_chosen ? "better" : "");
+    }
+  }
+  return table.empty() ? "" : "<h3>The candidates</h3>\n" + table.html();
+}
+
+/// TPOT of the candidates that could be built.
+std::string tpot_plot(const Json& rows, std::int64_t chosen) {
+  Plot plot{"Mean TPOT by candidate", "bars", "", "ms", {}, {{"TPOT", {}, {}}}};
+  std::int64_t index = 0;
+  for (const Json& row : rows) {
+    const bool is_chosen = index++ == chosen;
     if (!row.contains("tpot_ms") || !row.contains("candidate")) continue;
-    const bool replicates = row.contains("replication") && row["replication"] != 1.0;
-    plot.categories.push_back(value_text(row["candidate"]) +
-                              (replicates ? " " + value_text(row["replication"]) + "x" : ""));
+    plot.categories.push_back((is_chosen ? "\u25b6 " : "") + name_of(row));
     plot.series.front().y.push_back(row["tpot_ms"].at("mean").get<double>());
   }
   return plot.categories.empty() ? "" : plot_html(plot);
@@ -55,7 +107,9 @@ std::vector<Section> advice_sections(const Json& result) {
   const Json& advice = result.contains("advice") ? result["advice"] : result;
   std::string body = verdict(advice);
   if (advice.contains("reasons")) body += paragraphs(advice["reasons"]);
-  body += tpot_plot(result.at("rows"));
+  const std::int64_t chosen = chosen_row(advice);
+  body += tpot_plot(result.at("rows"), chosen);
+  body += candidates_table(result.at("rows"), chosen);
   std::vector<Section> sections = {{"The advice", std::move(body)}};
   for (Section& section : plain_sections(result)) sections.push_back(std::move(section));
   return sections;
