@@ -13,6 +13,7 @@
 #include "io/builtin_constants.hpp"
 #include "io/text_value.hpp"
 #include "metro/error.hpp"
+#include "metro/router.hpp"
 #include "serving/disaggregation.hpp"
 #include "serving/files.hpp"
 
@@ -104,6 +105,11 @@ SimulationConfig Arguments::config(Files& files, std::uint64_t seed) const {
     if (given.index() != 0 && option.apply != nullptr) option.apply(draft, given);
   }
   SimulationConfig& config = draft.config;
+  // Who routes by what a batch costs needs no other policy for prompts.
+  const PolicyInfo* policy = find_policy(config.policy);
+  const bool takes_any_batch =
+      config.policy == kAutoPolicy || (policy != nullptr && policy->uses_cost);
+  if (takes_any_batch && !has("prefill-policy")) config.prefill_policy = config.policy;
   config.seed = seed;
   if (has("engine")) check_engine(config, spelling_("engine"));
   if (!has("requests")) {

@@ -113,6 +113,24 @@ std::string fault_of(Arguments arguments, const char* name, const char* value) {
 
 std::string as_option(std::string_view name) { return fmt::format("--{}", name); }
 
+// They take any batch, so nobody need name another policy for prompts.
+TEST(ServingOptions, HybridAndAutoServePromptsToo) {
+  Files files;
+  for (const char* policy : {"hybrid", "auto"}) {
+    Arguments arguments = small();
+    arguments.set("concurrency", "4");
+    arguments.set("policy", policy);
+    EXPECT_EQ(arguments.config(files, 0).prefill_policy, policy);
+    arguments.set("prefill-policy", "even");
+    EXPECT_EQ(arguments.config(files, 0).prefill_policy, "even");
+    EXPECT_EQ(arguments.config(files, 0).policy, policy);
+  }
+  Arguments arguments = small();
+  arguments.set("concurrency", "4");
+  arguments.set("policy", "home");
+  EXPECT_EQ(arguments.config(files, 0).prefill_policy, SimulationConfig{}.prefill_policy);
+}
+
 TEST(ServingOptions, FaultsNameArguments) {
   EXPECT_EQ(fault_of(small(), "kv-dtype", "fp9"),
             "kv_dtype is 'fp9', must be one of bf16, fp8 (did you mean 'fp8'?)");
