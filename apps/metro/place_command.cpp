@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "command.hpp"
+#include "metro/error.hpp"
 #include "metro/io.hpp"
 #include "metro/placer.hpp"
 #include "metro/policy_names.hpp"
@@ -24,6 +25,7 @@ namespace {
 struct PlaceOptions : CommonOptions {
   std::filesystem::path loads;
   PlacementRequest request;
+  int ep = 0;  ///< 0: all GPUs
   std::string algorithm{kEplbAlgorithm};
   std::filesystem::path output;
 };
@@ -66,20 +68,38 @@ std::string describe(const Placement& placement, const Loads& loads, const Place
          fmt::format("{:.1f}", layer.mean_load),
          layer.mean_load > 0 ? fmt::format("{:.3f}", layer.max_load / layer.mean_load) : "-"});
   }
+  const std::string where =
+      placement.shards == 1 ? fmt::format("{} GPUs. Load of a GPU", placement.num_gpus)
+                            : fmt::format("{} GPUs in {} groups, {} to a replica. Load of a group",
+                                          placement.num_gpus * placement.shards, placement.num_gpus,
+                                          placement.shards);
   std::string text = fmt::format(
-      "{}: {} experts in {} replicas on {} GPUs. Load of a GPU: the replicas of an expert share "
-      "its "
-      "tokens equally.\n\n{}",
-      options.algorithm, placement.num_experts, options.request.num_replicas, placement.num_gpus,
-      table.text());
+      "{}: {} experts in {} replicas on {}: the replicas of an expert share its tokens "
+      "equally.\n\n{}",
+      options.algorithm, placement.num_experts, options.request.num_replicas, where, table.text());
   if (!options.output.empty()) text += fmt::format("\nWritten to {}\n", options.output.string());
   return text;
 }
 
 void run(const PlaceOptions& options) {
+  if (options.ep > 0 && options.request.num_gpus % options.ep != 0) {
+    throw Error(ErrorCode::kUsage, fmt::format("--ep is {}, must divide --gpus, which is {}",
+                                               options.ep, options.request.num_gpus));
+  }
   const Loads loads = io::read_loads(options.loads);
-  const Placement placement =
-      naming(options.loads, [&] { return place(loads, options.request, options.algorithm); });
+  PlacementRequest request = options.request;
+  if (options.ep > 0) request.num_gpus = options.ep;
+  const Placement placement = naming(options.loads, [&] {
+    if (options.ep == 1 && request.num_replicas > loads.num_experts) {
+      throw Error(ErrorCode::kInfeasible,
+                  fmt::format("{} replicas on one group of GPUs, must be {}: every GPU holds a "
+                              "part of every expert",
+                              request.num_replicas, loads.num_experts));
+    }
+    Placement placed = place(loads, request, options.algorithm);
+    placed.shards = options.request.num_gpus / request.num_gpus;
+    return placed;
+  });
   const std::string file = io::format_placement(placement);
   if (!options.output.empty()) io::write_file(options.output, file);
   print(options.json ? file : describe(placement, loads, options));
@@ -94,9 +114,13 @@ void add_place(CLI::App& app) {
   add_path(*command, "--loads", options->loads,
            "Tokens per [layer, expert]: .npy, or JSON {\"loads\": [[...], ...]}")
       ->required();
-  add_int(*command, "--gpus", options->request.num_gpus, {.min = 1}, "GPUs (EP ranks)")->required();
+  add_int(*command, "--gpus", options->request.num_gpus, {.min = 1, .max = kMaxGpus}, "GPUs in all")
+      ->required();
+  add_int(*command, "--ep", options->ep, {.min = 1, .max = kMaxGpus},
+          "GPUs that the experts are spread over; each is sharded beyond. Divides --gpus (default: "
+          "all GPUs)");
   add_int(*command, "--replicas", options->request.num_replicas, {.min = 1},
-          "Physical slots of a layer over all GPUs: a multiple of the GPUs, at least the experts")
+          "Physical slots of a layer in all: a multiple of --ep, at least the experts")
       ->required();
   add_int(*command, "--groups", options->request.num_groups, {.min = 1},
           "Expert groups of the router, for hierarchical eplb (default 1)");

@@ -40,6 +40,7 @@ struct Routed {
   const std::vector<std::int32_t>& replica_ids;
   std::optional<ModelledTime> time;
   double bound_us = 0;
+  int shards = 1;  ///< of the placement
 };
 
 const LayerPlacement& pick_layer(const Placement& placement, const RouteCommandOptions& options) {
@@ -57,9 +58,15 @@ const LayerPlacement& pick_layer(const Placement& placement, const RouteCommandO
   return placement.layers[layer];
 }
 
+/// In experts' worth of bytes on a GPU: where experts are sharded, each reads a part of them.
+nlohmann::ordered_json max_activated(const Routed& routed) {
+  if (routed.shards == 1) return routed.metrics.max_activated;
+  return static_cast<double>(routed.metrics.max_activated) / routed.shards;
+}
+
 std::string table(const Routed& routed, const TopkBatch& batch, const std::string& policy) {
   const RoutingMetrics& metrics = routed.metrics;
-  std::vector<std::string> header{"GPU", "activated", "tokens"};
+  std::vector<std::string> header{routed.shards == 1 ? "GPU" : "group", "activated", "tokens"};
   if (routed.time) header.emplace_back("modelled us");
   report::Table gpus(header);
   for (std::size_t g = 0; g < metrics.activated_per_gpu.size(); ++g) {
@@ -71,7 +78,7 @@ std::string table(const Routed& routed, const TopkBatch& batch, const std::strin
   }
   std::string text =
       fmt::format("{}: {} tokens x {}, max activated {}, max tokens {}\n", policy, batch.num_tokens,
-                  batch.topk, metrics.max_activated, metrics.max_tokens);
+                  batch.topk, max_activated(routed).dump(), metrics.max_tokens);
   if (routed.time) {
     text += fmt::format("slowest GPU {:.2f} us as modelled, no routing is below {:.2f} us\n",
                         routed.time->slowest_us, routed.bound_us);
@@ -85,7 +92,8 @@ std::string json(const Routed& routed, const TopkBatch& batch, const RouteComman
   auto result = report::make_result("route", report::Evidence::kSimulated, options.seed, inputs);
   result["policy"] = options.policy;
   result["layer"] = options.layer;
-  result["max_activated"] = routed.metrics.max_activated;
+  if (routed.shards > 1) result["shards"] = routed.shards;  // what is per GPU is per group
+  result["max_activated"] = max_activated(routed);
   result["activated_per_gpu"] = routed.metrics.activated_per_gpu;
   result["tokens_per_gpu"] = routed.metrics.tokens_per_gpu;
   if (routed.time) {
@@ -114,6 +122,7 @@ void run(const RouteCommandOptions& options) {
   router.route(batch.view(), replica_ids);
   MetricsCounter counter(layer);
   Routed routed{counter.count(replica_ids), replica_ids, {}};
+  routed.shards = placement.shards;
   if (options.cost.is_given() || require_policy(options.policy).uses_cost) {
     routed.time = TimeCounter(layer, cost).count(replica_ids);
     routed.bound_us = time_bound_us(layer, *cost, batch.view());

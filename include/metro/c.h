@@ -70,7 +70,9 @@ void metro_placement_destroy(metro_placement* placement);
 /* 0 for null. */
 int32_t metro_placement_num_layers(const metro_placement* placement);
 int32_t metro_placement_num_experts(const metro_placement* placement);
-int32_t metro_placement_num_gpus(const metro_placement* placement);
+int32_t metro_placement_num_gpus(const metro_placement* placement); /* groups, if sharded */
+/* GPUs that share each replica: 1, or what a file over sharded groups says. */
+int32_t metro_placement_num_shards(const metro_placement* placement);
 
 /* One layer, as views that live as long as the placement. */
 typedef struct metro_layer {

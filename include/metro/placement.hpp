@@ -40,8 +40,9 @@ struct LayerPlacement {
 /// The placements of all MoE layers of a model; layers agree on experts and GPUs.
 struct Placement {
   int num_experts = 0;
-  int num_gpus = 0;
+  int num_gpus = 0;  ///< where experts are sharded: groups of `shards` GPUs, and so in `layers`
   std::vector<LayerPlacement> layers;
+  int shards = 1;  ///< GPUs that share each replica, 1/shards of its width on each
 
   /// As LayerPlacement::validate, with the layer's index in the message.
   void validate() const;

@@ -40,9 +40,10 @@ void make_layer(LayerPlacement* self, nb::handle replica_to_expert, int num_expe
   new (self) LayerPlacement(std::move(layer));
 }
 
-void make_placement(Placement* self, std::vector<LayerPlacement> layers) {
+void make_placement(Placement* self, std::vector<LayerPlacement> layers, int shards) {
   if (layers.empty()) throw nb::value_error("layers is empty, must have a LayerPlacement");
-  Placement placement{layers.front().num_experts, layers.front().num_gpus, std::move(layers)};
+  Placement placement{layers.front().num_experts, layers.front().num_gpus, std::move(layers),
+                      shards};
   placement.validate();
   new (self) Placement(std::move(placement));
 }
@@ -116,16 +117,20 @@ void bind_placement(nb::module_& module) {
   bind_layer(module);
   nb::class_<Placement>(module, "Placement",
                         "The placements of all MoE layers of a model. Immutable.")
-      .def("__init__", &make_placement, nb::arg("layers"), "Layers must agree on experts and GPUs.")
+      .def("__init__", &make_placement, nb::arg("layers"), nb::kw_only(), nb::arg("shards") = 1,
+           "Layers must agree on experts and GPUs.")
       .def_ro("num_experts", &Placement::num_experts)
-      .def_ro("num_gpus", &Placement::num_gpus)
+      .def_ro("num_gpus", &Placement::num_gpus, "Where experts are sharded: groups of GPUs.")
+      .def_ro("shards", &Placement::shards, "GPUs that share each replica.")
       .def_prop_ro(
           "layers", [](const Placement& self) -> const auto& { return self.layers; },
           nb::rv_policy::reference_internal)
       .def(nb::self == nb::self, nb::sig("def __eq__(self, other: object, /) -> bool"))
       .def("__reduce__",
            [](nb::handle self) {
-             return nb::make_tuple(self.type(), nb::make_tuple(self.attr("layers")));
+             const nb::object make =
+                 nb::module_::import_("metro_moe.pickling").attr("make_placement");
+             return nb::make_tuple(make, nb::make_tuple(self.attr("layers"), self.attr("shards")));
            })
       .def("__repr__", [](const Placement& placement) {
         return fmt::format("Placement({} layers of {} experts on {} GPUs)", placement.layers.size(),

@@ -187,6 +187,10 @@ int32_t metro_placement_num_gpus(const metro_placement* placement) {
   return placement == nullptr ? 0 : placement->placement.num_gpus;
 }
 
+int32_t metro_placement_num_shards(const metro_placement* placement) {
+  return placement == nullptr ? 0 : placement->placement.shards;
+}
+
 metro_status metro_placement_layer(const metro_placement* placement, int32_t layer,
                                    metro_layer* view) {
   return guarded([&] {

@@ -83,6 +83,10 @@ void LayerPlacement::validate() const {
 
 void Placement::validate() const {
   if (layers.empty()) fail("layers is empty, must have at least one layer");
+  if (shards < 1 || (num_gpus >= 1 && shards > kMaxGpus / num_gpus)) {
+    fail(fmt::format("shards is {}, must be 1..{} for {} groups: at most {} GPUs are supported",
+                     shards, num_gpus >= 1 ? kMaxGpus / num_gpus : kMaxGpus, num_gpus, kMaxGpus));
+  }
   for (std::size_t i = 0; i < layers.size(); ++i) {
     if (layers[i].num_experts != num_experts || layers[i].num_gpus != num_gpus) {
       fail(fmt::format("layers[{}] has {} experts on {} GPUs, the placement has {} on {}", i,

@@ -13,7 +13,9 @@
 namespace metro::io {
 namespace {
 
-constexpr int kPlacementVersion = 1;
+/// Version 2 has `shards`: what is placed on is groups of GPUs, which a reader of version 1 would
+/// take for GPUs.
+constexpr int kPlacementVersion = 2;
 
 /// Slots, experts and GPUs: all 0..max here, their own ranges are LayerPlacement::validate's to
 /// name.
@@ -80,6 +82,13 @@ Placement parse_placement(std::string_view text, std::string_view file) {
   Placement placement;
   placement.num_experts = static_cast<int>(root.at("num_experts").integer(1, kMaxExperts));
   placement.num_gpus = static_cast<int>(root.at("num_gpus").integer(1, kMaxGpus));
+  const bool has_groups = root.at("version").integer(1, kPlacementVersion) >= 2;
+  if (has_groups) {
+    placement.shards = static_cast<int>(root.at("shards").integer(1, kMaxGpus));
+  } else if (const auto shards = root.find("shards")) {
+    fail(file, fmt::format("shards is {}, but version 1 has none: must be left out, or version 2",
+                           shards->value_text()));
+  }
   const JsonRef layers = root.at("layers");
   const std::size_t num_layers = layers.array_size();
   for (std::size_t i = 0; i < num_layers; ++i) {
@@ -101,10 +110,15 @@ Placement read_placement(const std::filesystem::path& path) {
 
 std::string format_placement(const Placement& placement) {
   placement.validate();
+  const bool has_groups = placement.shards > 1;  // else older readers read it as well
   std::string out = fmt::format(
       "{{\n  \"format\": \"metro-placement\",\n  \"version\": {},\n  \"num_experts\": {},\n"
-      "  \"num_gpus\": {},\n  \"layers\": [",
-      kPlacementVersion, placement.num_experts, placement.num_gpus);
+      "  \"num_gpus\": {},\n",
+      has_groups ? kPlacementVersion : 1, placement.num_experts, placement.num_gpus);
+  if (has_groups) {
+    fmt::format_to(std::back_inserter(out), "  \"shards\": {},\n", placement.shards);
+  }
+  out += "  \"layers\": [";
   const char* separator = "\n";
   for (const LayerPlacement& layer : placement.layers) {
     fmt::format_to(std::back_inserter(out), "{}    {{\n      \"replica_to_expert\": [{}]",

@@ -78,6 +78,33 @@ TEST(Cli, PlacePrintsAndWritesThePlacement) {
   EXPECT_EQ(folder.names().size(), 2U) << "a temporary file was left behind";
 }
 
+TEST(Cli, PlaceOverGroups) {
+  const TemporaryFolder folder;
+  const std::string loads = folder.write("loads.json", R"({"loads": [[8, 1, 1, 1]]})");
+  const auto place = [&](const char* gpus, const char* ep, const char* replicas) {
+    return run_metro({"place", "--loads", loads, "--gpus", gpus, "--ep", ep, "--replicas", replicas,
+                      "--algorithm", "homed", "--json"});
+  };
+  const auto on = [&](const char* gpus) {
+    return run_ok({"place", "--loads", loads, "--gpus", gpus, "--replicas", "6", "--algorithm",
+                   "homed", "--json"})
+        .out;
+  };
+  json groups = json::parse(place("8", "2", "6").out);
+  EXPECT_EQ(groups["version"], 2);
+  EXPECT_EQ(groups["shards"], 4);
+  groups.erase("shards");
+  groups["version"] = 1;
+  EXPECT_EQ(groups, json::parse(on("2"))) << "placed as on that many GPUs";
+  EXPECT_EQ(place("2", "2", "6").out, on("2")) << "one GPU a group: nothing is sharded";
+  EXPECT_EQ(place("8", "3", "6").exit_code, 2);
+  EXPECT_EQ(place("2", "4", "8").exit_code, 2);
+  EXPECT_EQ(place("8", "0", "8").exit_code, 2);
+  EXPECT_EQ(place("8", "4", "6").exit_code, 4) << "6 replicas on 4 groups";
+  EXPECT_EQ(place("8", "1", "6").exit_code, 4) << "replicas on one group";
+  EXPECT_EQ(place("8", "1", "4").exit_code, 0);
+}
+
 class CliRoute : public testing::Test {
  protected:
   std::vector<std::string> arguments(const std::string& topk, const std::string& policy) {
@@ -108,6 +135,22 @@ TEST_F(CliRoute, TellsEveryReplicaAndWhatEachGpuGets) {
   EXPECT_EQ(result["activated_per_gpu"], json({2, 2}));
   EXPECT_EQ(result["tokens_per_gpu"], json({2, 3}));
   EXPECT_EQ(result["replica_ids"], json::parse("[[4, 1], [4, 2], [3, -1]]"));
+}
+
+/// Two groups of four GPUs: routed as two GPUs, of which each reads a quarter of its experts.
+TEST_F(CliRoute, GroupsReadAPartOfTheirExperts) {
+  std::vector<std::string> line = arguments("[[0, 1], [0, 2], [3, -1]]", "optimal");
+  std::string text = kPlacement;
+  text.replace(text.find("\"version\": 1"), 12, "\"version\": 2, \"shards\": 4");
+  EXPECT_EQ(folder_.write("p.json", text), line[2]);
+  const json result = json::parse(run_ok(line).out);
+  EXPECT_EQ(result["shards"], 4);
+  EXPECT_EQ(result["max_activated"], 0.5);
+  EXPECT_EQ(result["activated_per_gpu"], json({2, 2}));
+  line.pop_back();  // --json
+  const std::string table = run_ok(line).out;
+  EXPECT_NE(table.find("max activated 0.5"), std::string::npos) << table;
+  EXPECT_NE(table.find("group"), std::string::npos);
 }
 
 TEST_F(CliRoute, EvenUsesAllReplicas) {

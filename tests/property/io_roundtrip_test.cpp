@@ -50,6 +50,7 @@ Placement any_placement() {
   for (int i = 0; i < layers; ++i) {
     placement.layers.push_back(any_layer(placement.num_experts, placement.num_gpus));
   }
+  placement.shards = *rc::gen::element(1, 1, 2, 4);
   return placement;
 }
 

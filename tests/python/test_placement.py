@@ -56,9 +56,10 @@ def test_python_and_the_program_agree(cli, tmp_path_factory, algorithm, data):
     assert (metro_moe.read_loads(folder / "loads.npy") == loads).all()
 
 
-@given(layer=layer_placements())
-def test_files_and_pickles_bring_it_back(tmp_path_factory, layer):
-    placement = metro_moe.Placement([layer, layer])
+@given(layer=layer_placements(), shards=st.sampled_from([1, 2, 4]))
+def test_files_and_pickles_bring_it_back(tmp_path_factory, layer, shards):
+    placement = metro_moe.Placement([layer, layer], shards=shards)
+    assert placement.shards == shards
     path = tmp_path_factory.mktemp("placement") / "p.json"
     metro_moe.write_placement(placement, path)
     assert metro_moe.read_placement(path) == placement

@@ -182,6 +182,15 @@ TEST(IoWrite, PlacementText) {
             "    }\n  ]\n}\n");
 }
 
+/// A reader of version 1 takes groups for GPUs, so it must refuse what has them.
+TEST(IoWrite, APlacementOverGroupsIsOfVersion2) {
+  const Placement placement{1, 2, {{1, 2, {0, 0}, {0, 1}, {}, {}}}, 4};
+  const std::string text = format_placement(placement);
+  EXPECT_TRUE(text.starts_with("{\n  \"format\": \"metro-placement\",\n  \"version\": 2,\n"));
+  EXPECT_NE(text.find("\"num_gpus\": 2,\n  \"shards\": 4,\n  \"layers\": ["), std::string::npos);
+  EXPECT_EQ(parse_placement(text, "f"), placement);
+}
+
 /// FIPS 180-4's examples, and lengths on both sides of where the padding needs a block more.
 TEST(IoSha256, KnownAnswers) {
   const auto hash = [](std::string_view text) {
