@@ -28,8 +28,15 @@ struct AdviseCommandOptions : CommonOptions {
   serving::Arguments arguments = command_line_arguments();
   std::vector<double> replication;
   int jobs = 0;
+  bool min_gpus = false;
   std::filesystem::path output;
 };
+
+std::vector<FleetPoint> find_least_gpus(const SimulationConfig& serving, const AdviceOptions& how) {
+  Progress progress("metro: trying fewer GPUs");
+  return smaller_fleets(serving, how,
+                        [&](std::size_t done, std::size_t total) { progress.show(done, total); });
+}
 
 void check(const AdviseCommandOptions& options) {
   options.arguments.check();
@@ -53,6 +60,8 @@ void run(const AdviseCommandOptions& options) {
     return advise(serving, how,
                   [&](std::size_t done, std::size_t total) { progress.show(done, total); });
   }();
+  std::vector<FleetPoint> fleets;
+  if (options.min_gpus) fleets = find_least_gpus(serving, how);
   const std::chrono::duration<double> wall = std::chrono::steady_clock::now() - start;
 
   std::string text;
@@ -60,14 +69,18 @@ void run(const AdviseCommandOptions& options) {
     auto result =
         report::make_result("advise", report::Evidence::kSimulated, options.seed, files.inputs());
     report::append_advice(result, serving, advice);
+    if (options.min_gpus) report::append_fleets(result, fleets);
     result["margin"] = how.margin;
     result["wall_s"] = wall.count();
     text = report::to_text(result);
   }
   if (!options.output.empty()) io::write_file(options.output, text);
-  print(options.json
-            ? text
-            : report::advice_table(serving, advice, wall.count(), table_width(options.wide)));
+  if (options.json) {
+    print(text);
+    return;
+  }
+  print(report::advice_table(serving, advice, wall.count(), table_width(options.wide)) +
+        (options.min_gpus ? report::fleet_table(fleets) : ""));
 }
 
 }  // namespace
@@ -83,11 +96,13 @@ void add_advise(CLI::App& app) {
                 "Replica slots per expert to try (default 1.125,1.25,1.5)");
   add_int(*command, "--jobs", options->jobs, {.min = 1, .max = 4096},
           "Candidates tried at once (default: one per core)");
+  command->add_flag("--min-gpus", options->min_gpus,
+                    "Also say how few GPUs keep the SLO, of --gpus, half of them, and so on");
   add_path(*command, "-o,--output", options->output, "Write the JSON result to this file");
   command->footer(
       "Tries EPLB off, moe-TP, and each ratio under eplb+even, eplb+hash, homed+home, "
-      "homed+metro-paper and homed+optimal,\nat equal memory on the same requests "
-      "(docs/advise.md).\n"
+      "homed+metro-paper and homed+optimal,\nthen experts shared by 2 and 4 GPUs (s=2, s=4) alone "
+      "and with replicas, at equal memory on the same requests (docs/advise.md).\n"
       "Example: metro advise --model Qwen3-235B-A22B --gpu h200 --gpus 8 --isl 1024 --osl 1024 "
       "--num-requests 500 --concurrency 64");
   command->callback([options] { run(*options); });

@@ -19,9 +19,13 @@ struct AdviceCandidate {
   std::string algorithm{kHomedAlgorithm};
   std::string policy{kHomePolicy};
   std::string prefill_policy{kHomePolicy};
+  int shards = 1;  ///< GPUs that share each expert, beyond what the serving says
 
-  [[nodiscard]] bool is_off() const noexcept { return replication == 1 && !tensor_sharded; }
-  /// "EPLB off", "moe-TP", or placement + policy such as "homed+optimal".
+  [[nodiscard]] bool is_off() const noexcept {
+    return replication == 1 && !tensor_sharded && shards == 1;
+  }
+  /// "EPLB off", "moe-TP", or placement + policy such as "homed+optimal"; on groups of 2 "s=2" and
+  /// "s=2 homed+optimal".
   [[nodiscard]] std::string name() const;
 };
 
@@ -31,17 +35,22 @@ struct AdviceRow {
   std::string error;        ///< why it cannot be built; empty: `result` holds
   SimulationResult result;  ///< without a timeline
   bool eligible = false;  ///< completes as many requests, at the throughput, that the rule asks for
-  double kv_share_lost = 0;  ///< of the KV cache that EPLB off has; below 0: it has more
+  double kv_share_lost = 0;          ///< of the KV cache that EPLB off has; below 0: it has more
+  bool splits_scale_blocks = false;  ///< Deployment's; such a row is not eligible
+  bool on_frontier = false;          ///< none has at most its mean TPOT and at least its throughput
 };
 
 struct AdviceOptions {
   std::vector<double> replication{1.125, 1.25, 1.5};  ///< each above 1
-  double margin = 0.01;                               ///< smaller gains are not worth a change
-  int num_threads = 0;  ///< 0: one per core; results do not depend on it
+  /// GPUs that share an expert, each at least 2: those that divide the GPUs into two or more groups
+  /// are tried, alone and with replicas. Not where the serving says `ep` or disaggregates.
+  std::vector<int> shards{2, 4};
+  double margin = 0.01;  ///< smaller gains are not worth a change
+  int num_threads = 0;   ///< 0: one per core; results do not depend on it
 };
 
 struct Advice {
-  std::vector<AdviceRow> rows;  ///< EPLB off, moe-TP, then each way of replicating by ratio
+  std::vector<AdviceRow> rows;  ///< EPLB off, moe-TP, each way of replicating by ratio, groups
   std::size_t off = 0;
   std::size_t chosen = 0;
   bool by_goodput = false;  ///< an SLO was given, and a candidate kept it
@@ -63,5 +72,20 @@ struct Advice {
 /// built.
 Advice advise(const SimulationConfig& serving, const AdviceOptions& options = {},
               const std::function<void(std::size_t, std::size_t)>& progress = {});
+
+/// The same requests on fewer GPUs.
+struct FleetPoint {
+  int gpus = 0;
+  std::string error;       ///< why nothing can be built on them; empty: `row` holds
+  AdviceRow row;           ///< the advice, or what keeps the SLO where that does not
+  bool keeps_slo = false;  ///< for 90 % of the requests, all of which it completes
+};
+
+/// On the serving's GPUs, then on half as many, and so on while `tp` divides them: what `advise`
+/// would choose there. The last point that keeps the SLO has the least GPUs of those tried. Throws
+/// as `advise`; Error{kUsage} without an SLO, with `ep`, or where prefill has GPUs of its own.
+std::vector<FleetPoint> smaller_fleets(
+    const SimulationConfig& serving, const AdviceOptions& options = {},
+    const std::function<void(std::size_t, std::size_t)>& progress = {});
 
 }  // namespace metro

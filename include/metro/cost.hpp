@@ -47,7 +47,19 @@ struct Deployment {
     return tensor_sharded_experts ? gpus : gpus / expert_gpus();
   }
 
-  /// Throws Error{kUsage} that names the field, its value and what would be right.
+  /// Columns of an expert that one GPU holds.
+  [[nodiscard]] int shard_width(const ModelConfig& model) const noexcept {
+    return model.expert_intermediate / expert_shards();
+  }
+  /// Shards whose scales cover blocks of 128 columns, but whose width is no multiple of that: an
+  /// engine must pad them or scale anew, and times here do not know of it.
+  [[nodiscard]] bool splits_scale_blocks(const ModelConfig& model) const noexcept {
+    return expert_shards() > 1 && bytes_per_value(expert_weights) < 2 &&
+           shard_width(model) % 128 != 0;
+  }
+
+  /// Throws Error{kUsage} that names the field, its value and what would be right;
+  /// Error{kInfeasible} where the GPUs that share an expert do not divide its width.
   void validate(const ModelConfig& model) const;
 };
 

@@ -2,6 +2,7 @@
 #include "advise/choice.hpp"
 
 #include <algorithm>
+#include <limits>
 #include <utility>
 
 #include "metro/error.hpp"
@@ -17,7 +18,9 @@ bool keeps_up(const AdviceRow& row, const AdviceRow& off, double margin) {
 
 /// The least change first; among equals, the better one.
 auto effort(const AdviceRow& row) {
-  return std::pair(row.candidate.replication, row.candidate.tensor_sharded);
+  const AdviceCandidate& candidate = row.candidate;
+  return std::pair(candidate.replication,
+                   candidate.tensor_sharded ? std::numeric_limits<int>::max() : candidate.shards);
 }
 
 }  // namespace
@@ -36,7 +39,7 @@ void choose(Advice& advice, bool has_slo, double margin) {
   std::int64_t most_completed = 0;
   double most_goodput = 0;
   for (const AdviceRow& row : advice.rows) {
-    if (!row.error.empty()) continue;
+    if (!row.error.empty() || row.splits_scale_blocks) continue;
     most_completed = std::max(most_completed, row.result.completed);
     most_goodput = std::max(most_goodput, row.result.goodput_requests_per_s);
   }
@@ -46,7 +49,8 @@ void choose(Advice& advice, bool has_slo, double margin) {
   for (std::size_t i = 0; i < advice.rows.size(); ++i) {
     AdviceRow& row = advice.rows[i];
     // Goodput already says what throughput is good for.
-    row.eligible = row.error.empty() && row.result.completed == most_completed &&
+    row.eligible = row.error.empty() && !row.splits_scale_blocks &&
+                   row.result.completed == most_completed &&
                    (advice.by_goodput || keeps_up(row, off, margin));
     if (row.eligible) eligible.push_back(i);
   }

@@ -12,8 +12,8 @@ namespace metro {
 /// Candidates that complete fewer requests than the most, or give fewer output tokens per second
 /// than EPLB off by more than `margin`, are out. Of the others the best is that of the least mean
 /// TPOT; where an SLO was asked for and kept by any request, that of the most goodput instead. Then
-/// the least change that is as good within `margin` is taken: EPLB off, moe-TP, then by
-/// replication.
+/// the least change that is as good within `margin` is taken: EPLB off, then shards in ascending
+/// number up to moe-TP, then by replication. Shards that split scale blocks are never chosen.
 void choose(Advice& advice, bool has_slo, double margin);
 
 /// How much better `row` is than `than`: above 0, a share of the TPOT or of the goodput.

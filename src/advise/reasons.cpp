@@ -22,7 +22,7 @@ class Writer {
     const bool slo_lost = facts_.has_slo && !advice_.by_goodput;
     const std::string opening = slo_lost ? "No candidate keeps the SLO; by TPOT, " : "";
     if (choice_.candidate.is_off()) return {opening + why_off() + ".", cost_of_off() + "."};
-    if (choice_.candidate.tensor_sharded) {
+    if (choice_.candidate.replication == 1) {
       return {opening + why_changed() + ".", cost_of_sharding() + "."};
     }
     return {opening + why_changed() + ".", cost_of_replicas() + "."};
@@ -58,10 +58,13 @@ class Writer {
   [[nodiscard]] const AdviceRow* sharded() const {
     return best([](const AdviceCandidate& c) { return c.tensor_sharded; });
   }
+  [[nodiscard]] const AdviceRow* groups() const {
+    return best([](const AdviceCandidate& c) { return c.replication == 1 && c.shards > 1; });
+  }
   /// What engines do at that replication.
   [[nodiscard]] const AdviceRow* even(double replication) const {
     return best([replication](const AdviceCandidate& c) {
-      return c.policy == kEvenPolicy && c.replication == replication;
+      return c.policy == kEvenPolicy && c.replication == replication && c.shards == 1;
     });
   }
 
@@ -75,7 +78,16 @@ class Writer {
 
   [[nodiscard]] std::string moe_tp_gives() const {
     const AdviceRow* row = sharded();
-    return row == nullptr ? "moe-TP cannot be built" : "moe-TP gives " + number(*row);
+    std::string text = row == nullptr ? "moe-TP cannot be built" : "moe-TP gives " + number(*row);
+    const AdviceRow* grouped = groups();
+    if (grouped == nullptr || grouped == &choice_) return text;
+    return text + fmt::format(" and {} {}", candidate_text(grouped->candidate), number(*grouped));
+  }
+
+  [[nodiscard]] std::string groups_give() const {
+    const AdviceRow* row = groups();
+    if (row == nullptr) return "no groups can share experts here";
+    return fmt::format("{} gives {}", candidate_text(row->candidate), number(*row));
   }
 
   [[nodiscard]] static std::string cost(const AdviceRow& row) {
@@ -126,12 +138,13 @@ class Writer {
       text += fmt::format(", which completes {} of {} requests", off_.result.completed,
                           off_.result.submitted);
     }
-    if (choice_.candidate.tensor_sharded) {
+    if (choice_.candidate.tensor_sharded || choice_.candidate.shards > 1) {
       text += fmt::format(
           ", since each GPU loads {} experts' worth of bytes a layer and the busiest one with "
           "whole "
           "experts {}",
           activated_text(choice_), activated_text(off_));
+      if (choice_.candidate.replication > 1) text += as_engines_do(choice_);
     } else {
       text += fmt::format(", since decode activates {} experts on the busiest GPU instead of {}",
                           activated_text(choice_), activated_text(off_));
@@ -148,8 +161,9 @@ class Writer {
     const AdviceRow* other = best_replicated();
     if (other == nullptr) return "It takes nothing from the KV cache";
     return fmt::format(
-        "It takes nothing from the KV cache, and the best replicas ({}) give {} for {}",
-        candidate_text(other->candidate), number(*other), cost(*other));
+        "It takes nothing from the KV cache, the best replicas ({}) give {} for {}, and {}",
+        candidate_text(other->candidate), number(*other), cost(*other),
+        choice_.candidate.tensor_sharded ? groups_give() : moe_tp_gives());
   }
 
   const Advice& advice_;
@@ -177,7 +191,7 @@ std::string kv_share_text(const AdviceRow& row) {
 }
 
 std::string candidate_text(const AdviceCandidate& candidate) {
-  if (candidate.tensor_sharded || candidate.is_off()) return candidate.name();
+  if (candidate.replication == 1) return candidate.name();
   return fmt::format("{} at {:g}x", candidate.name(), candidate.replication);
 }
 

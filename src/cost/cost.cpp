@@ -50,6 +50,13 @@ void Deployment::validate(const ModelConfig& model) const {
         "slots_per_gpu", slots_per_gpu,
         fmt::format("0, or enough that {} GPUs hold {} experts", expert_gpus(), model.num_experts));
   require_policy(policy);
+  if (model.expert_intermediate % expert_shards() != 0) {
+    throw Error(ErrorCode::kInfeasible,
+                fmt::format("{} GPUs cannot share an expert of {} columns equally, must be a "
+                            "divisor (gpus {}, ep {})",
+                            expert_shards(), model.expert_intermediate, gpus,
+                            tensor_sharded_experts ? 1 : expert_gpus()));
+  }
 }
 
 struct CostModel::Parts {

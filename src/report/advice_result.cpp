@@ -37,7 +37,11 @@ std::string_view experts_name(const AdviceCandidate& candidate) {
 std::string answer(const AdviceCandidate& candidate) {
   if (candidate.is_off()) return "do not replicate";
   if (candidate.tensor_sharded) return "do not replicate; shard every expert (moe-TP)";
-  return fmt::format("replicate {:g}x, placement {}, policy {} ({} for prefill)",
+  const std::string groups =
+      candidate.shards == 1 ? "" : fmt::format("shard every expert over {} GPUs", candidate.shards);
+  if (candidate.replication == 1) return "do not replicate; " + groups;
+  return (groups.empty() ? "" : groups + " and ") +
+         fmt::format("replicate {:g}x, placement {}, policy {} ({} for prefill)",
                      candidate.replication, candidate.algorithm, candidate.policy,
                      candidate.prefill_policy);
 }
@@ -57,6 +61,7 @@ Json advice_json(const SimulationConfig& serving, const Advice& advice) {
           {"policy", replicate ? Json(chosen.policy) : Json()},
           {"prefill_policy", replicate ? Json(chosen.prefill_policy) : Json()},
           {"experts", experts_name(chosen)},
+          {"shards", chosen.shards},
           {"chosen_by", advice.by_goodput ? "goodput" : "tpot"},
           {"slo_kept", has_slo(serving) ? Json(advice.by_goodput) : Json()},
           {"tpot_ms_of_90_pct", {{"advised", kept(choice)}, {"eplb_off", kept(off)}}},
@@ -74,7 +79,9 @@ Json row_json(const AdviceRow& row, const AdviceRow& off) {
                {"algorithm", candidate.algorithm},
                {"policy", candidate.policy},
                {"prefill_policy", candidate.prefill_policy},
-               {"experts", experts_name(candidate)}};
+               {"experts", experts_name(candidate)},
+               {"shards", candidate.shards}};
+  if (row.splits_scale_blocks) json["splits_scale_blocks"] = true;
   if (!row.error.empty()) {
     json["error"] = row.error;
     return json;
@@ -84,6 +91,7 @@ Json row_json(const AdviceRow& row, const AdviceRow& off) {
     return Json{{"mean", p.mean}, {"p50", p.p50}, {"p90", p.p90}, {"p99", p.p99}};
   };
   json["eligible"] = row.eligible;
+  json["frontier"] = row.on_frontier;
   json["completed"] = result.completed;
   json["tpot_ms"] = times(result.tpot_ms);
   json["ttft_ms"] = times(result.ttft_ms);
@@ -122,7 +130,11 @@ std::vector<std::string> cells(const AdviceRow& row, const AdviceRow& off, bool 
   cells.push_back(activated_text(row));
   cells.push_back(kv_cost_text(row));
   cells.push_back(kv_share_text(row));
-  cells.emplace_back(row.eligible ? "" : "serves less");
+  const std::string_view mark = row.splits_scale_blocks ? "splits scale blocks"
+                                : !row.eligible         ? "serves less"
+                                : row.on_frontier       ? "frontier"
+                                                        : "";
+  cells.emplace_back(mark);
   return cells;
 }
 
@@ -143,6 +155,43 @@ void append_advice(Json& result, const SimulationConfig& serving, const Advice& 
   for (const AdviceRow& row : advice.rows) {
     result["rows"].push_back(row_json(row, advice.rows[advice.off]));
   }
+}
+
+void append_fleets(Json& result, const std::vector<FleetPoint>& fleets) {
+  result["min_gpus"] = nullptr;
+  result["fleets"] = Json::array();
+  for (const FleetPoint& point : fleets) {
+    if (point.keeps_slo) result["min_gpus"] = point.gpus;
+    Json json = {{"gpus", point.gpus}, {"keeps_slo", point.keeps_slo}};
+    if (point.error.empty()) {
+      json["advice"] = row_json(point.row, point.row);
+      json["advice"].erase("tpot_vs_off");
+    } else {
+      json["error"] = point.error;
+    }
+    result["fleets"].push_back(std::move(json));
+  }
+}
+
+std::string fleet_table(const std::vector<FleetPoint>& fleets) {
+  Table table({"GPUs", "best", "TPOT ms, p90", "TTFT ms, p90", "SLO"}, 2);
+  int least = 0;
+  for (const FleetPoint& point : fleets) {
+    if (point.keeps_slo) least = point.gpus;
+    if (!point.error.empty()) {
+      table.add_row({fmt::format("{}", point.gpus), "-", "-", "-", "infeasible"});
+      continue;
+    }
+    table.add_row({fmt::format("{}", point.gpus), candidate_text(point.row.candidate),
+                   fmt::format("{:.2f}", point.row.result.tpot_ms.p90),
+                   fmt::format("{:.1f}", point.row.result.ttft_ms.p90),
+                   point.keeps_slo ? "kept" : "not kept"});
+  }
+  const std::string answer =
+      least == 0
+          ? "No number of GPUs that was tried keeps the SLO for 90 % of the requests."
+          : fmt::format("{} GPUs are the least that keep the SLO for 90 % of the requests.", least);
+  return fmt::format("\n{}\n\n{}", answer, table.text());
 }
 
 std::string advice_table(const SimulationConfig& serving, const Advice& advice, double wall_s,

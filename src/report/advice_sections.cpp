@@ -31,10 +31,15 @@ std::string paragraphs(const Json& reasons) {
 std::string verdict(const Json& advice) {
   if (!advice.contains("replicate")) return "";
   std::string text = "Do not replicate.";
+  const int shards = advice.value("shards", 1);
+  const std::string groups =
+      shards > 1 ? fmt::format("; shard every expert over {} GPUs", shards) : "";
   if (advice["replicate"].get<bool>()) {
-    text =
-        fmt::format("Replicate {}x, placement {}, policy {}.", value_text(advice.at("replication")),
-                    value_text(advice.at("algorithm")), value_text(advice.at("policy")));
+    text = fmt::format("Replicate {}x, placement {}, policy {}{}.",
+                       value_text(advice.at("replication")), value_text(advice.at("algorithm")),
+                       value_text(advice.at("policy")), groups);
+  } else if (!groups.empty()) {
+    text = "Do not replicate" + groups + ".";
   } else if (is_moe_tp(advice.value("experts", ""))) {
     text = "Do not replicate; shard every expert over all GPUs (moe-TP).";
   }
@@ -101,6 +106,21 @@ std::string tpot_plot(const Json& rows, std::int64_t chosen) {
   return plot.categories.empty() ? "" : plot_html(plot);
 }
 
+/// Throughput over TPOT: the frontier, and what it beats.
+std::string frontier_plot(const Json& rows) {
+  Plot plot{
+      "Throughput and TPOT of the candidates",   "points", "mean TPOT, ms", "output tokens/s", {},
+      {{"frontier", {}, {}}, {"beaten", {}, {}}}};
+  for (const Json& row : rows) {
+    if (!row.contains("frontier") || !row.contains("output_tokens_per_s")) continue;
+    PlotSeries& series = plot.series[row["frontier"].get<bool>() ? 0 : 1];
+    series.x.push_back(row.at("tpot_ms").at("mean").get<double>());
+    series.y.push_back(row["output_tokens_per_s"].get<double>());
+  }
+  if (plot.series[1].x.empty()) plot.series.pop_back();
+  return plot.series[0].x.empty() ? "" : plot_html(plot);
+}
+
 }  // namespace
 
 std::vector<Section> advice_sections(const Json& result) {
@@ -109,6 +129,7 @@ std::vector<Section> advice_sections(const Json& result) {
   if (advice.contains("reasons")) body += paragraphs(advice["reasons"]);
   const std::int64_t chosen = chosen_row(advice);
   body += tpot_plot(result.at("rows"), chosen);
+  body += frontier_plot(result.at("rows"));
   body += candidates_table(result.at("rows"), chosen);
   std::vector<Section> sections = {{"The advice", std::move(body)}};
   for (Section& section : plain_sections(result)) sections.push_back(std::move(section));

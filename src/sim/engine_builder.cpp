@@ -146,6 +146,7 @@ EnginePart build_engine(const SimulationConfig& config, SimulationCache& cache, 
     moe.choices = auto_choices(config, gpus);
   }
   moe.num_gpus = deployment.tensor_sharded_experts ? gpus : deployment.expert_gpus();
+  moe.shards = deployment.expert_shards();
   moe.num_layers = setup.num_moe_layers;
   moe.draft_tokens = setup.limits.draft_tokens;
   moe.seed = config.seed;
@@ -166,8 +167,8 @@ EnginePart build_engine(const SimulationConfig& config, SimulationCache& cache, 
     part.experts = make_full_times(moe, rule, setup.rearrange_every > 0);
     return part;
   }
-  key += fmt::format(" | {} {} {} {} {} | {}", moe.policy, moe.prefill_policy, moe.num_layers,
-                     moe.draft_tokens, moe.seed, moe.cost->expert_time_identity());
+  key += fmt::format(" | {} | {} {} {} {} {} | {}", moe.shards, moe.policy, moe.prefill_policy,
+                     moe.num_layers, moe.draft_tokens, moe.seed, moe.cost->expert_time_identity());
   for (const PolicyChoice& choice : moe.choices) key += fmt::format(" {}", choice.router_us);
   std::shared_ptr<ExpertTable> table =
       cache.parts().tables.get(key, [&] { return std::make_shared<ExpertTable>(moe); });

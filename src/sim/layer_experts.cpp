@@ -17,8 +17,9 @@ void count_ids(std::span<const std::int32_t> ids, std::vector<std::int32_t>& cou
 }  // namespace
 
 LayerExperts::LayerExperts(const LayerPlacement& placement, std::string_view policy,
-                           const RouteOptions& options, const CostModel& cost)
+                           const RouteOptions& options, const CostModel& cost, int shards)
     : cost_(&cost),
+      shards_(shards),
       router_(std::make_unique<Router>(placement, policy, options)),
       num_gpus_(placement.num_gpus),
       slot_begin_(static_cast<std::size_t>(placement.num_gpus) + 1, 0),
@@ -66,6 +67,7 @@ LayerTime LayerExperts::time_gpus() {
     layer.us = std::max(layer.us, work.us);
     layer.max_activated = std::max(layer.max_activated, static_cast<double>(work.activated));
   }
+  layer.max_activated /= shards_;
   return layer;
 }
 

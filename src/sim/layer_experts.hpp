@@ -16,7 +16,7 @@ namespace metro::sim {
 /// What the routed experts of one layer took.
 struct LayerTime {
   double us = 0;             ///< of the slowest GPU
-  double max_activated = 0;  ///< replicas of the busiest GPU; moe-TP: active experts / GPUs
+  double max_activated = 0;  ///< replicas of the busiest GPU, each of 1/s of an expert worth 1/s
 };
 
 /// One GPU's part of a layer.
@@ -31,9 +31,10 @@ struct GpuWork {
 /// One thread at a time. `cost` must outlive it.
 class LayerExperts {
  public:
-  /// Experts on GPUs. Slots of a GPU must be contiguous, as placers make them.
+  /// Experts on GPUs, or on groups of `shards` of them. Slots of a GPU must be contiguous, as
+  /// placers make them.
   LayerExperts(const LayerPlacement& placement, std::string_view policy,
-               const RouteOptions& options, const CostModel& cost);
+               const RouteOptions& options, const CostModel& cost, int shards);
   /// Experts sharded over all GPUs (moe-TP): nothing to route.
   LayerExperts(int num_experts, int num_gpus, const CostModel& cost);
 
@@ -46,6 +47,7 @@ class LayerExperts {
   LayerTime time_gpus();
 
   const CostModel* cost_;
+  double shards_ = 1;
   std::unique_ptr<Router> router_;  // null: moe-TP
   int num_gpus_;
   std::vector<std::size_t> slot_begin_;    // [GPUs + 1]

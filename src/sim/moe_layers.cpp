@@ -36,7 +36,7 @@ std::vector<LayerExperts> make_layers(const MoeSetup& setup, const std::string& 
     } else {
       layers.emplace_back(setup.placement->layers[static_cast<std::size_t>(layer)], policy,
                           RouteOptions{.seed = setup.seed, .layer = layer, .cost = cost},
-                          *setup.cost);
+                          *setup.cost, setup.shards);
     }
   }
   return layers;

@@ -29,6 +29,7 @@ struct MoeSetup {
   std::string prefill_policy;         ///< of steps with prompt tokens
   std::vector<PolicyChoice> choices;  ///< of steps whose policy is kAutoPolicy
   int num_gpus = 0;                   ///< that share out the experts
+  int shards = 1;                     ///< GPUs that share each replica
   int num_layers = 0;                 ///< MoE layers of the model
   int draft_tokens = 0;
   std::uint64_t seed = 0;

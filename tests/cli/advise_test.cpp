@@ -34,7 +34,7 @@ TEST(CliAdvise, HasTheAdviceAndTheTableBehindIt) {
   std::vector<std::string> names;
   for (const json& row : rows) names.push_back(row["candidate"].get<std::string>());
   EXPECT_EQ(names, (Line{"EPLB off", "moe-TP", "eplb+even", "eplb+hash", "homed+home",
-                         "homed+metro-paper", "homed+optimal"}));
+                         "homed+metro-paper", "homed+optimal", "s=2", "s=2 homed+optimal"}));
 
   const json& advice = result["advice"];
   const json& chosen = rows[advice["row"].get<std::size_t>()];
@@ -111,13 +111,28 @@ TEST(CliAdvise, WhatDoesNotFitIsARow) {
     EXPECT_NE(row["error"].get<std::string>().find("leave no room"), std::string::npos);
     ++infeasible;
   }
-  EXPECT_EQ(infeasible, 5U);
+  EXPECT_EQ(infeasible, 5U + 2) << "groups of 2 and of 4 too";
 
   EXPECT_NE(usage_error({"advise", "--model", "DeepSeek-V3", "--gpu", "h100", "--gpus", "2",
                          "--isl", "16", "--osl", "8", "--num-requests", "8", "--concurrency", "8"},
                         4)
                 .find("leave no room"),
             std::string::npos);
+}
+
+TEST(CliAdvise, SaysHowFewGpusKeepTheSlo) {
+  const json result = run_json(with(kAdvise, {"--slo-tpot-ms", "1000", "--min-gpus"}));
+  ASSERT_GE(result["fleets"].size(), 2U);
+  int least = 0;
+  for (const json& fleet : result["fleets"]) {
+    if (fleet["keeps_slo"].get<bool>()) least = fleet["gpus"].get<int>();
+  }
+  EXPECT_EQ(result["min_gpus"], least);
+  EXPECT_FALSE(run_json(kAdvise).contains("min_gpus"));
+  EXPECT_NE(output_of(with(kAdvise, {"--slo-tpot-ms", "1000", "--min-gpus"}))
+                .find("are the least that keep the SLO"),
+            std::string::npos);
+  EXPECT_NE(usage_error(with(kAdvise, {"--min-gpus"})).find("needs an SLO"), std::string::npos);
 }
 
 TEST(CliAdvise, FaultsOfTheCommandLine) {

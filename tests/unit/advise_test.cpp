@@ -166,7 +166,8 @@ TEST(Advise, IdleExpertsOnManyGpusReplicate) {
 TEST(Advise, FewTokensOfLargeExpertsAreSharded) {
   const Advice advice = advise(serving("Qwen3-235B-A22B", "h200", 8, 64, 32), kOneRatio);
   EXPECT_FALSE(advice.replicate());
-  EXPECT_EQ(advice.choice().candidate.name(), "moe-TP");
+  EXPECT_EQ(advice.choice().candidate.name(), "s=4");
+  EXPECT_EQ(advice.choice().candidate.shards, 4);
   EXPECT_EQ(advice.choice().kv_share_lost, 0);
   expect_two_sentences_of_the_table(advice, change_of(advice));
 }
@@ -184,12 +185,14 @@ TEST(Advise, SaturatedDecodeDoesNothing) {
 TEST(Advise, RowsAreSimulationsAtEqualMemory) {
   SimulationConfig config = serving("Qwen3-30B-A3B", "h200", 4, 40, 8);
   const Advice advice = advise(config, {.replication = {1.25, 1.5}, .num_threads = 2});
-  ASSERT_EQ(advice.rows.size(), 2U + 2 * 5);
+  ASSERT_EQ(advice.rows.size(), 2U + 2 * 5 + (1 + 2))
+      << "two groups of two, alone and with replicas";
   const AdviceRow& off = advice.rows[advice.off];
   SimulationCache cache;
   for (const AdviceRow& row : advice.rows) {
     config.replication = row.candidate.replication;
     config.deployment.tensor_sharded_experts = row.candidate.tensor_sharded;
+    config.deployment.ep = 4 / row.candidate.shards;
     config.algorithm = row.candidate.algorithm;
     config.policy = row.candidate.policy;
     config.prefill_policy = row.candidate.prefill_policy;
@@ -222,11 +225,72 @@ TEST(Advise, SaysWhenTwoKernelsArePriced) {
   EXPECT_NE(advise(config, kOneRatio).note.find("no bf16 experts of 2048 x 192"),
             std::string::npos);
   auto both = std::make_shared<Calibration>(*calibration);
+  both->experts.push_back({2048, 384, DataType::kBf16, 10, {{1, 3}}});
   both->experts.push_back({2048, 192, DataType::kBf16, 10, {{1, 2}}});
   config.calibration = both;
   EXPECT_EQ(advise(config, kOneRatio).note, "");
   config.calibration = nullptr;
   EXPECT_EQ(advise(config, kOneRatio).note, "");
+}
+
+/// 768 columns over 16 GPUs are 48 to a GPU: a block of 128 has one scale in fp8.
+TEST(Advise, ShardsThatSplitScaleBlocksAreShownAndNotAdvised) {
+  SimulationConfig config = serving("Qwen3-30B-A3B", "h200", 16, 32, 16);
+  config.deployment.set_weights(config.model, DataType::kFp8);
+  const Advice advice = advise(config, kOneRatio);
+  int marked = 0;
+  for (const AdviceRow& row : advice.rows) {
+    const bool splits = row.candidate.tensor_sharded || row.candidate.shards == 4;  // 48, 192
+    EXPECT_EQ(row.splits_scale_blocks, splits) << row.candidate.name();
+    EXPECT_TRUE(!splits || !row.eligible);
+    EXPECT_TRUE(!splits || !row.on_frontier);
+    EXPECT_EQ(row.error, "");
+    marked += splits ? 1 : 0;
+  }
+  EXPECT_EQ(marked, 3);
+}
+
+TEST(Advise, WidthsThatGpusCannotShareAreRowsOfTheirOwn) {
+  SimulationConfig config = serving("gpt-oss-120b", "h200", 128, 8, 8);  // 2880 = 45 * 64
+  const Advice advice = advise(config, kOneRatio);
+  EXPECT_NE(advice.rows[1].error.find("128 GPUs cannot share an expert of 2880 columns"),
+            std::string::npos)
+      << advice.rows[1].error;
+  config.deployment.tensor_sharded_experts = true;
+  EXPECT_THROW(config.validate(), Error);
+}
+
+TEST(Advise, TheFrontierIsWhatNothingBeats) {
+  const Advice advice = advise(serving("Qwen3-235B-A22B", "h200", 8, 64, 32), kOneRatio);
+  for (const AdviceRow& row : advice.rows) {
+    bool is_beaten = false;
+    for (const AdviceRow& other : advice.rows) {
+      const double faster = row.result.tpot_ms.mean - other.result.tpot_ms.mean;
+      const double more = other.result.output_tokens_per_s - row.result.output_tokens_per_s;
+      is_beaten |= faster >= 0 && more >= 0 && (faster > 0 || more > 0);
+    }
+    EXPECT_EQ(row.on_frontier, !is_beaten) << row.candidate.name();
+  }
+}
+
+TEST(Advise, FewerGpusThatKeepTheSlo) {
+  SimulationConfig config = serving("Qwen3-30B-A3B", "h200", 8, 32, 16);
+  EXPECT_THROW(smaller_fleets(config, kOneRatio), Error) << "no SLO";
+  config.slo_tpot_ms = 1000;
+  const auto fleets = smaller_fleets(config, kOneRatio);
+  ASSERT_EQ(fleets.size(), 4U);
+  for (std::size_t i = 0; i < fleets.size(); ++i) {
+    EXPECT_EQ(fleets[i].gpus, 8 >> i);
+    ASSERT_EQ(fleets[i].error, "");
+    EXPECT_TRUE(fleets[i].keeps_slo);
+  }
+  // Between the two smallest: the one keeps it, the other does not.
+  config.slo_tpot_ms = (fleets[2].row.result.tpot_ms.p90 + fleets[3].row.result.tpot_ms.p90) / 2;
+  ASSERT_GT(fleets[3].row.result.tpot_ms.p90, fleets[2].row.result.tpot_ms.p90);
+  const auto fewer = smaller_fleets(config, kOneRatio);
+  EXPECT_TRUE(fewer[2].keeps_slo);
+  EXPECT_FALSE(fewer[3].keeps_slo);
+  EXPECT_LE(fewer[2].row.result.tpot_ms.p90, config.slo_tpot_ms);
 }
 
 TEST(Advise, NamesBadOptions) {
