@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The never-worse map: TPOT of `homed` + `optimal` over the best of EPLB off, `home` and moe-TP.
 
-usage: never_worse.py [--small | --grid 234] [--policy NAME] [--jobs N] [--journal FILE] [--calibrations FOLDER] [--csv FOLDER] [METRO]
+usage: never_worse.py [--small | --grid 234] [--sharded] [--policy NAME] [--jobs N] [--journal FILE] [--calibrations FOLDER] [--csv FOLDER] [METRO]
 
 Runs `metro sweep` over models, number formats, EP, batch, replication and drafted tokens, at equal
 memory: replicas come out of the KV cache. Every request opens with one token and all start at once, so
@@ -12,6 +12,9 @@ why, and the experts' share of TPOT without replicas (Amdahl's bound on what rou
 
 --grid 234: 16 to 256 requests at 1.125x and 1.25x, of which 234 points fit without replicas at each. --policy auto
 puts `auto` in the place of `optimal`.
+
+--sharded takes 16 to 256 requests too, and counts where experts on groups of 2 and 4 GPUs (docs/sharded-groups.md),
+alone and with replicas, are ahead of the rivals and behind them (sharded_map.py).
 
 Exits 1 when what must hold does not: at the level of max activated `optimal` is never above `home` nor
 EPLB off; in time, where the KV cache is large enough, it is above them by no more than its router's time
@@ -24,6 +27,8 @@ import pathlib
 import subprocess
 import sys
 import tempfile
+
+import sharded_map
 
 GRID = {
     "models": ["Qwen3-30B-A3B", "Qwen3-235B-A22B", "DeepSeek-V3"],
@@ -242,6 +247,17 @@ def summary(cells):
     return header, lines
 
 
+def sharded(options):
+    small = {**sharded_map.GRID, **{key: SMALL[key] for key in ["models", "formats", "gpus", "batch", "answer"]}}
+    grid = small if options.small else sharded_map.GRID
+    with tempfile.TemporaryDirectory() as folder:
+        journal = options.journal or pathlib.Path(folder) / "sweep.jsonl"
+        points = sharded_map.run(options, grid, options.policy, journal)
+    for title, header, lines in sharded_map.tables(points, options.policy):
+        print(f"{title}\n\n{table(header, lines)}\n")
+    return 0 if points else 1
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("metro", nargs="?", default="build/release/metro")
@@ -252,7 +268,10 @@ def main():
     parser.add_argument("--journal", type=pathlib.Path, help="keep finished points here, go on from it")
     parser.add_argument("--calibrations", type=pathlib.Path, help="folder of GPU.json files to use")
     parser.add_argument("--csv", type=pathlib.Path, help="folder to write the tables to")
+    parser.add_argument("--sharded", action="store_true", help="count sharded groups as rivals and candidates")
     options = parser.parse_args()
+    if options.sharded:
+        return sharded(options)
     grid = SMALL if options.small else GRID_234 if options.grid else GRID
     with tempfile.TemporaryDirectory() as folder:
         journal = options.journal or pathlib.Path(folder) / "sweep.jsonl"

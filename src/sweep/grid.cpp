@@ -49,7 +49,13 @@ std::vector<Point> make_points(const SweepSpec& spec, serving::Files& files) {
     point.arguments.check();
   }
   // Files are opened once no option is at fault, and all of them before threads ask for them.
-  for (const Point& point : points) point.arguments.config(files, spec.seed).validate();
+  for (const Point& point : points) {
+    try {
+      point.arguments.config(files, spec.seed).validate();
+    } catch (const Error& error) {
+      if (error.code() != ErrorCode::kInfeasible) throw;  // which is a row of its own
+    }
+  }
   std::string hashes;
   for (const auto& path : files.inputs()) hashes += fmt::format(" {}", io::sha256_file(path));
   for (Point& point : points) {

@@ -7,6 +7,7 @@ import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "tools"))
 import never_worse  # noqa: E402
+import sharded_map  # noqa: E402
 
 KEY = ("Qwen3-30B-A3B", "h200", "bf16", 8, 64, 0)
 
@@ -58,6 +59,26 @@ class NeverWorse(unittest.TestCase):
 
     def test_what_does_not_fit_is_no_point(self):
         self.assertFalse(never_worse.Cell(KEY, {("off", 1): row(10, 16)}, 1.5).fits())
+
+
+class ShardedMap(unittest.TestCase):
+    POINTS = {
+        1: {("EPLB off", 1, 1): 10, ("moe-TP", 8, 1): 11, ("home", 1, 1.25): 10.2, ("optimal", 1, 1.25): 9.8,
+            ("EPLB off", 2, 1): 9.5, ("optimal", 2, 1.25): 9.0},
+        2: {("EPLB off", 1, 1): 10, ("moe-TP", 8, 1): 8, ("optimal", 1, 1.25): 10.1, ("EPLB off", 2, 1): 9.0,
+            ("optimal", 4, 1.125): 9.1},
+    }  # fmt: skip
+
+    def lines(self):
+        return [{line[0]: line[1:] for line in lines} for _, _, lines in sharded_map.tables(self.POINTS, "optimal")]
+
+    def test_counts_are_over_the_best_rival(self):
+        over_r, with_groups = self.lines()
+        self.assertEqual(over_r["s = 1, optimal"], ["2", "1", "0.980", f"{(0.98 + 10.1 / 8) / 2:.3f}", "1"])
+        self.assertEqual(over_r["s = 2 or 4, 1x"][:3], ["2", "1", "0.950"])
+        self.assertEqual(over_r["s = 2 or 4, optimal"][:3], ["2", "1", "0.900"])
+        self.assertEqual(with_groups["s = 2 or 4, optimal"][:3], ["2", "1", f"{9 / 9.5:.3f}"])
+        self.assertEqual(over_r["least of these"][4], "1")
 
 
 if __name__ == "__main__":
