@@ -65,14 +65,26 @@ void MoeLayer::Impl::set_placement(const LayerPlacement& placement) {
     return;
   }
   placement.validate();
-  check_fits("placement num_gpus", placement.num_gpus, "the number of ranks", transport_.size());
+  const int shards = options_.shards;
+  if (shards < 1 || transport_.size() % shards != 0) {
+    throw Error(ErrorCode::kUsage,
+                fmt::format("shards is {}, must divide the {} ranks", shards, transport_.size()));
+  }
+  if (shape_.intermediate % shards != 0) {
+    throw Error(ErrorCode::kInfeasible,
+                fmt::format("{} ranks cannot share an expert of {} columns equally", shards,
+                            shape_.intermediate));
+  }
+  check_fits("placement num_gpus", placement.num_gpus,
+             shards == 1 ? "the number of ranks" : "the number of groups",
+             transport_.size() / shards);
   check_fits("placement num_experts", placement.num_experts, "the layer's", shape_.num_experts);
   std::vector<bool> is_local;
   for (const std::int32_t gpu : placement.replica_to_gpu) {
-    is_local.push_back(gpu == transport_.rank());
+    is_local.push_back(gpu == transport_.rank() / shards);
   }
-  experts_.set_slots(placement.replica_to_expert, is_local, shape_.intermediate, weights_);
-  targets_ = TokenTargets(placement.replica_to_gpu, transport_.size());
+  experts_.set_slots(placement.replica_to_expert, is_local, shape_.intermediate / shards, weights_);
+  targets_ = TokenTargets(placement.replica_to_gpu, transport_.size(), shards);
   num_slots_ = placement.num_replicas();
   placement_ = placement;
   set_policy(options_.policy);
@@ -81,7 +93,7 @@ void MoeLayer::Impl::set_placement(const LayerPlacement& placement) {
 void MoeLayer::Impl::set_policy(std::string_view policy) {
   options_.policy = policy;
   if (options_.sharding == ExpertSharding::kTensorSharded) return;
-  chooser_.emplace(placement_, policy, options_.route);
+  chooser_.emplace(placement_, policy, options_.route, options_.shards);
 }
 
 LayerRun MoeLayer::Impl::forward(const TokenBatch& batch, std::span<float> out) {

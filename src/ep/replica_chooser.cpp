@@ -30,15 +30,16 @@ bool hold_their_rows(std::span<const int> tokens_per_rank) {
 }  // namespace
 
 ReplicaChooser::ReplicaChooser(const LayerPlacement& placement, std::string_view policy,
-                               const RouteOptions& options)
+                               const RouteOptions& options, int shards)
     : router_(placement, policy, options),
       policy_(require_policy(policy)),
       num_experts_(placement.num_experts),
+      is_grouped_(shards > 1),
       slots_(static_cast<std::size_t>(placement.num_experts), kMasked) {}
 
 PolicyNeeds ReplicaChooser::needs(std::span<const int> tokens_per_rank) const noexcept {
   const bool counts_others = policy_.needs == PolicyNeeds::kOwnRows && policy_.counts_tokens &&
-                             !hold_their_rows(tokens_per_rank);
+                             (is_grouped_ || !hold_their_rows(tokens_per_rank));
   return counts_others ? PolicyNeeds::kIds : policy_.needs;
 }
 

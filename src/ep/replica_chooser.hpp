@@ -21,13 +21,15 @@ namespace metro::ep {
 /// `round-robin` take a row's source rank from its place, floor(row * G / T), as everywhere.)
 class ReplicaChooser {
  public:
-  /// Throws as Router.
+  /// `placement` is over the ranks, or over groups of `shards` of them: each rank tells of its own
+  /// tokens, and the choice is one for the group. Throws as Router.
   ReplicaChooser(const LayerPlacement& placement, std::string_view policy,
-                 const RouteOptions& options);
+                 const RouteOptions& options, int shards = 1);
 
   /// What the ranks tell each other of a batch, once each knows its own tokens' experts. What the
   /// policy's row says, but all ids where it counts a source rank's tokens and the ranks hold
-  /// unequal shares: floor(row * G / T) then puts tokens of two ranks into one source rank.
+  /// unequal shares, or a group is the source: floor(row * G / T) then puts tokens of several ranks
+  /// into one source.
   [[nodiscard]] PolicyNeeds needs(std::span<const int> tokens_per_rank) const noexcept;
 
   /// The whole batch in one place: what all-gather dispatch has.
@@ -48,6 +50,7 @@ class ReplicaChooser {
   Router router_;
   const PolicyInfo& policy_;
   int num_experts_;
+  bool is_grouped_;
   std::size_t first_id_ = 0;               // of the own tokens, in global_
   TopkBatch global_;                       // masked where ids of others are not needed
   std::vector<std::uint8_t> activation_;   // [ranks][ceil(experts / 8)]

@@ -13,7 +13,8 @@ void TokenTargets::compute(std::span<const std::int32_t> replica_ids, int num_ro
     for (const std::int32_t id : replica_ids.subspan(static_cast<std::size_t>(row) * topk, topk)) {
       if (id < 0) continue;
       if (!slot_to_gpu_.empty()) {
-        add(static_cast<std::size_t>(slot_to_gpu_[static_cast<std::size_t>(id)]), row);
+        const auto group = static_cast<std::size_t>(slot_to_gpu_[static_cast<std::size_t>(id)]);
+        for (std::size_t shard = 0; shard < shards_; ++shard) add(group * shards_ + shard, row);
       } else {
         for (std::size_t gpu = 0; gpu < rows_.size(); ++gpu) add(gpu, row);
       }

@@ -51,8 +51,10 @@ inline void run_rank(const MoeCase& test, const std::vector<float>& x,
   using ep::ExpertSharding;
   const int rank = transport.rank();
   const bool is_sharded = test.options.sharding == ExpertSharding::kTensorSharded;
-  const ep::Shard shard = is_sharded ? ep::shard_of(test.shape.intermediate, rank, transport.size())
-                                     : ep::Shard{0, test.shape.intermediate};
+  const ep::Shard shard =
+      is_sharded
+          ? ep::shard_of(test.shape.intermediate, rank, transport.size())
+          : ep::shard_of(test.shape.intermediate, rank % test.options.shards, test.options.shards);
   layer_bench::RandomExperts weights(test.shape, shard, test.weight_seed);
   const layer_bench::RandomDense dense(test.shape, test.weight_seed);
   ep::MoeLayer layer(test.shape, test.steps.front(), test.options, {"", test.threads}, dense.view(),

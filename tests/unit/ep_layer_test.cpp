@@ -57,6 +57,58 @@ TEST_P(EpLayer, TensorShardedComputesTheSame) {
   }
 }
 
+/// Groups of s ranks: the same output, one choice for a group, and each of its ranks serves it.
+TEST_P(EpLayer, ShardedGroupsComputeTheSame) {
+  for (const int shards : {2, 4, 8}) {
+    if (shards > GetParam()) continue;
+    MoeCase test = small_case(GetParam(), 16);
+    test.shape.intermediate = 24;
+    const int groups = GetParam() / shards;
+    Rng rng(static_cast<std::uint64_t>(shards));
+    test.steps = {random_placement(rng, test.shape.num_experts, groups),
+                  random_placement(rng, test.shape.num_experts, groups)};
+    test.options.shards = shards;
+    const auto x = random_tokens(test.num_tokens(), test.shape.hidden, 9);
+    for (const PolicyInfo& policy : policies()) {
+      test.options.policy = policy.name;
+      std::vector<std::vector<std::int32_t>> replica_ids;
+      for (const Way& way : kWays) {
+        SCOPED_TRACE(std::string(policy.name) + " " + std::string(to_string(way.dispatch)) + " " +
+                     std::string(to_string(way.combine)) + " s = " + std::to_string(shards));
+        test.options.dispatch = way.dispatch;
+        test.options.combine = way.combine;
+        const MoeOutcome outcome = run_ranks(test, x);
+        EXPECT_LT(distance(test, x, outcome.out), 1e-4);
+        EXPECT_EQ(assignments(outcome),
+                  outcome.replica_ids.size() * static_cast<std::size_t>(shards));
+        for (std::size_t r = 0; r < outcome.runs.size(); ++r) {
+          const ep::LayerRun& first = outcome.runs[r - r % static_cast<std::size_t>(shards)];
+          EXPECT_EQ(outcome.runs[r].activated, first.activated) << "rank " << r;
+          EXPECT_EQ(outcome.runs[r].weight_bytes, first.weight_bytes);
+        }
+        replica_ids.push_back(outcome.replica_ids);
+      }
+      // Invariant 3 on groups: whatever the ranks told each other, the choice is the same.
+      EXPECT_EQ(replica_ids[0], replica_ids[1]) << policy.name;
+      EXPECT_EQ(replica_ids[0], replica_ids[2]) << policy.name;
+    }
+  }
+}
+
+TEST(EpLayerFaults, GroupsThatDoNotFit) {
+  MoeCase test = small_case(4, 17);
+  const auto x = random_tokens(test.num_tokens(), test.shape.hidden, 9);
+  test.options.shards = 2;
+  EXPECT_THROW(run_ranks(test, x), Error) << "a placement over ranks";
+  Rng rng(1);
+  test.steps = {random_placement(rng, test.shape.num_experts, 2)};
+  EXPECT_NO_THROW(run_ranks(test, x));
+  test.shape.intermediate = 13;
+  EXPECT_THROW(run_ranks(test, x), Error) << "a width that two ranks cannot share";
+  test.options.shards = 3;
+  EXPECT_THROW(run_ranks(test, x), Error) << "groups of three in four ranks";
+}
+
 TEST_P(EpLayer, DeepSeeksGateChoosesWithinGroups) {
   MoeCase test = small_case(GetParam(), 9);
   test.shape.gate = {.score = GateScore::kSigmoid,

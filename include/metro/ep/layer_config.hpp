@@ -64,6 +64,9 @@ struct LayerOptions {
   Dispatch dispatch = Dispatch::kAllGather;
   Combine combine = Combine::kReduceScatter;  ///< all-to-all dispatch has only one
   ExpertSharding sharding = ExpertSharding::kExpertParallel;
+  /// GPUs of a sharded group: ranks i * shards + j, of which each holds part j of the width of
+  /// every replica that the placement, which is over the groups, gives to group i. CPU ranks only.
+  int shards = 1;
 };
 
 }  // namespace metro::ep

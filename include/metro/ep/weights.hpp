@@ -50,9 +50,10 @@ class WeightSource {
   WeightSource(const WeightSource&) = delete;
   WeightSource& operator=(const WeightSource&) = delete;
 
-  /// The weights of `expert`, as replica `slot` of the placement; under moe-TP the rank's shard of
-  /// them, and `slot` is the expert. Asked once a slot for every placement that a layer is given;
-  /// what it returns stays valid as long as the source.
+  /// The weights of `expert`, as replica `slot` of the placement; in a group of
+  /// LayerOptions::shards ranks the rank's shard of them, and under moe-TP too, where `slot` is the
+  /// expert. Asked once a slot for every placement that a layer is given; what it returns stays
+  /// valid as long as the source.
   virtual const ExpertWeights& weights(int slot, int expert) = 0;
 };
 
@@ -63,7 +64,8 @@ struct Shard {
   int end = 0;
   [[nodiscard]] int width() const noexcept { return end - begin; }
 };
-/// The shard of a rank under moe-TP; widths differ by at most one.
+/// The shard of a rank under moe-TP; widths differ by at most one. In a group of s ranks that of
+/// rank % s of s.
 Shard shard_of(int intermediate, int rank, int num_ranks) noexcept;
 
 }  // namespace metro::ep

@@ -33,6 +33,9 @@ LayerCapacity completed(LayerCapacity capacity, const LayerShape& shape,
   if (capacity.max_tokens < 1) {
     usage(fmt::format("max_tokens is {}, must be at least 1", capacity.max_tokens));
   }
+  if (options.shards != 1) {
+    usage(fmt::format("shards is {}, must be 1: sharded groups run on CPU ranks", options.shards));
+  }
   if (options.sharding == ExpertSharding::kTensorSharded) {
     if (options.dispatch != Dispatch::kAllGather) {
       usage("moe-TP needs every token on every GPU: all-gather dispatch");
