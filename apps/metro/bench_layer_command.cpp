@@ -95,6 +95,15 @@ void check(const BenchLayerOptions& options) {
   if (is_cpu && transport_of(options) == "local" && options.gpus.size() > 1) {
     fail("--gpus is a list, but ranks that are threads are one number, or use --virtual-gpus");
   }
+  if (!is_cpu && options.bench.ep > 0) {
+    fail(
+        fmt::format("--ep is {}, but --device is cuda: groups run on CPU ranks", options.bench.ep));
+  }
+  for (const int gpus : options.gpus.empty() ? options.virtual_gpus : options.gpus) {
+    if (options.bench.ep > 0 && gpus % options.bench.ep != 0) {
+      fail(fmt::format("--ep is {}, must divide {} GPUs", options.bench.ep, gpus));
+    }
+  }
   for (const std::string& dtype : options.dtypes) {
     if (!is_cpu && dtype == "fp32") fail("--dtype is fp32, but --device is cuda, use bf16 or fp8");
   }
@@ -215,6 +224,9 @@ void add_bench_layer(CLI::App& bench) {
   add_int_list(*command, "--virtual-gpus", options->virtual_gpus, ranks,
                "Ranks that take turns on this device (default 8)")
       ->excludes(gpus);
+  add_int(
+      *command, "--ep", values.ep, {.min = 1, .max = 1024},
+      "GPUs that the experts are spread over; each is sharded beyond (CPU ranks; default: all)");
   add_int_list(*command, "--tokens-per-gpu", options->tokens_per_gpu, {.min = 1, .max = 1 << 16},
                "Tokens of a batch per GPU (default 1,8,32; cuda: up to 128)");
   add_real_list(*command, "--replication", options->replication, {.min = 1, .max = 1024},

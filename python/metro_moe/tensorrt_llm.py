@@ -6,6 +6,9 @@
 `moe_config: load_balancer:` of the server's options names the file. With `layer_updates_per_iter`
 0 the engine keeps the placement and routes round-robin over replicas; it has no other policy, so what
 carries over is the placement alone.
+
+A placement over sharded groups becomes `moe_expert_parallel_size` x `moe_tensor_parallel_size`: `format_options`
+gives the server's options for it, `ranks_of_group` who is in a group.
 """
 
 from __future__ import annotations
@@ -47,6 +50,26 @@ def format_config(placement: Placement, *, first_layer: int = 0, layer_updates_p
     lines += [f"  {layer}: {experts}" for layer, experts in assignments.items()]
     lines.append(f"layer_updates_per_iter: {layer_updates_per_iter}")
     return "\n".join(lines) + "\n"
+
+
+def format_options(placement: Placement, *, load_balancer: str = "") -> str:
+    """The server's options for the placement's GPUs and groups, as YAML; `load_balancer` names the file of
+    `write_config`, where the placement has replicas."""
+    groups, shards = placement.num_gpus, placement.shards
+    lines = [f"tensor_parallel_size: {groups * shards}"]
+    lines += [f"moe_expert_parallel_size: {groups}", f"moe_tensor_parallel_size: {shards}"]
+    if load_balancer:
+        # A YAML string in single quotes, whatever is in it.
+        lines += ["moe_config:", "  load_balancer: '" + load_balancer.replace("'", "''") + "'"]
+    return "\n".join(lines) + "\n"
+
+
+def ranks_of_group(placement: Placement, group: int) -> list[int]:
+    """The engine's ranks that share the experts of a group, in the order of their shards: it numbers the groups
+    first, so neighbours are of different groups."""
+    if not 0 <= group < placement.num_gpus:
+        raise InputError(f"group is {group}, must be 0..{placement.num_gpus - 1}")
+    return [group + shard * placement.num_gpus for shard in range(placement.shards)]
 
 
 def write_config(

@@ -3,6 +3,7 @@
 
 #include <cmath>
 #include <limits>
+#include <utility>
 
 #include "core/vocabulary.hpp"
 #include "io/file_bytes.hpp"
@@ -80,8 +81,13 @@ LayerTimings parse_layer_result(std::string_view text, std::string_view file) {
   if (count == 0) rows.reject("at least one row");
   for (std::size_t i = 0; i < count; ++i) {
     const JsonRef row = rows[i];
-    timings.rows.push_back(read_row(row));
+    // Sharded groups (docs/sharded-groups.md) are timed, and not yet predicted.
+    const auto ep = row.find("ep");
+    LayerTiming timing = read_row(row);
+    if (ep && ep->integer(1, kMaxGpus) < timing.gpus && !is_moe_tp(timing.policy)) continue;
+    timings.rows.push_back(std::move(timing));
   }
+  if (timings.rows.empty()) rows.reject("at least one row without groups");
   return timings;
 }
 

@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "layer_bench/bench_grid.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
 #include "layer_bench/random_experts.hpp"
+#include "metro/error.hpp"
 #include "metro/metrics.hpp"
 #include "metro/placer.hpp"
 #include "metro/router.hpp"
@@ -19,6 +22,29 @@ LayerPlacement placed(const BenchModel& model, int gpus, double replication,
   return place({1, model.shape.num_experts, model.routing.loads()},
                {.num_replicas = replicas, .num_gpus = gpus}, options.algorithm)
       .layers[0];
+}
+
+/// Ranks that share a replica.
+int checked_shards(const BenchModel& model, int gpus, const LayerBenchOptions& options) {
+  if (options.ep == 0) return 1;
+  if (options.ep < 0 || gpus % options.ep != 0) {
+    throw Error(ErrorCode::kUsage,
+                fmt::format("ep is {}, must divide the {} GPUs", options.ep, gpus));
+  }
+  const int shards = gpus / options.ep;
+  if (model.shape.intermediate % shards != 0) {
+    throw Error(ErrorCode::kInfeasible,
+                fmt::format("{}: {} GPUs cannot share an expert of {} columns equally",
+                            model.config.name, shards, model.shape.intermediate));
+  }
+  for (const double replication : options.replication) {
+    if (options.ep > 1 || replication == 1) continue;
+    throw Error(ErrorCode::kInfeasible,
+                fmt::format("replication is {:g} on one group, must be 1: every GPU has a part of "
+                            "every expert",
+                            replication));
+  }
+  return shards;
 }
 
 /// The first of the largest.
@@ -63,6 +89,7 @@ std::vector<BenchModel> bench_models(const LayerBenchOptions& options) {
 
 std::vector<BenchCase> bench_cases(const BenchModel& model, int gpus,
                                    const LayerBenchOptions& options) {
+  const int shards = checked_shards(model, gpus, options);
   std::vector<BenchCase> cases;
   if (options.sharding == ep::ExpertSharding::kExpertParallel) {
     cases.push_back({.label = std::string(kEplbOff),
@@ -74,11 +101,20 @@ std::vector<BenchCase> bench_cases(const BenchModel& model, int gpus,
                    .sharding = ep::ExpertSharding::kTensorSharded,
                    .placement = {}});
   if (options.sharding == ep::ExpertSharding::kTensorSharded) return cases;
+  if (shards > 1) {
+    cases.push_back({.label = fmt::format("s={}", shards),
+                     .policy = std::string(kHomePolicy),
+                     .placement = placed(model, gpus / shards, 1.0, options),
+                     .shards = shards});
+  }
   for (const double replication : options.replication) {
-    const LayerPlacement placement = placed(model, gpus, replication, options);
+    const LayerPlacement placement = placed(model, gpus / shards, replication, options);
     for (const std::string& policy : options.policies) {
-      cases.push_back(
-          {.label = policy, .policy = policy, .replication = replication, .placement = placement});
+      cases.push_back({.label = policy,
+                       .policy = policy,
+                       .replication = replication,
+                       .placement = placement,
+                       .shards = shards});
     }
   }
   return cases;
@@ -89,8 +125,12 @@ std::size_t num_bench_rows(const LayerBenchOptions& options) {
   const std::size_t cases = options.sharding == ep::ExpertSharding::kTensorSharded
                                 ? 1
                                 : 2 + options.replication.size() * options.policies.size();
-  return options.models.size() * dtypes * options.gpus.size() * options.tokens_per_gpu.size() *
-         cases;
+  const bool is_whole = options.sharding == ep::ExpertSharding::kTensorSharded || options.ep == 0;
+  const auto grouped =
+      is_whole ? 0
+               : std::ranges::count_if(options.gpus, [&](int gpus) { return gpus != options.ep; });
+  return options.models.size() * dtypes * options.tokens_per_gpu.size() *
+         (options.gpus.size() * cases + static_cast<std::size_t>(grouped));
 }
 
 LayerBenchRow bench_row(const BenchModel& model, const BenchCase& of, int gpus, int tokens_per_gpu,
@@ -98,6 +138,7 @@ LayerBenchRow bench_row(const BenchModel& model, const BenchCase& of, int gpus, 
   LayerBenchRow row;
   row.model = model.config.name;
   row.gpus = gpus;
+  row.ep = of.sharding == ep::ExpertSharding::kTensorSharded ? 1 : gpus / of.shards;
   row.tokens_per_gpu = tokens_per_gpu;
   row.replication = of.replication;
   row.replicas = of.placement.num_replicas();
@@ -125,7 +166,10 @@ BenchWork bench_work(const BenchModel& model, const BenchCase& of, int gpus,
       std::ranges::fill(activated, static_cast<double>(std::ranges::count(seen, true)));
     } else {
       MetricsCounter counter(of.placement);
-      std::ranges::copy(counter.count(ids).activated_per_gpu, activated.begin());
+      const auto& of_groups = counter.count(ids).activated_per_gpu;
+      for (std::size_t rank = 0; rank < activated.size(); ++rank) {
+        activated[rank] = of_groups[rank / at(of.shards)] / static_cast<double>(of.shards);
+      }
     }
     work.activated.push_back(std::move(activated));
   }

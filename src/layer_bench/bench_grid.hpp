@@ -28,10 +28,13 @@ struct BenchCase {
   ep::ExpertSharding sharding = ep::ExpertSharding::kExpertParallel;
   double replication = 1;
   LayerPlacement placement;  ///< empty for moe-TP
+  int shards = 1;            ///< ranks of a group that the placement is over
 };
 
-/// Rows for one number of GPUs: EPLB off and moe-TP, then every policy by replication. Cases
-/// of one placement follow each other.
+/// Rows for one number of GPUs: EPLB off and moe-TP, where there are groups these without replicas
+/// ("s=2"), then every policy by replication. Cases of one placement follow each other. Throws
+/// Error{kUsage} where the groups do not divide the GPUs, Error{kInfeasible} where the GPUs of a
+/// group cannot share an expert's width, and for replicas in a single group.
 std::vector<BenchCase> bench_cases(const BenchModel& model, int gpus,
                                    const LayerBenchOptions& options);
 
@@ -44,8 +47,8 @@ LayerBenchRow bench_row(const BenchModel& model, const BenchCase& of, int gpus, 
 
 /// What the routed batches ask of each rank.
 struct BenchWork {
-  std::vector<std::vector<double>> activated;  ///< [batches][ranks]
-  double bytes_per_activated = 0;              ///< weights
+  std::vector<std::vector<double>> activated;  ///< [batches][ranks], a shard in a group as its part
+  double bytes_per_activated = 0;              ///< weights of a whole one; moe-TP: of a shard
 };
 /// `replica_ids` [batches][rows * topk]; expert ids for moe-TP.
 BenchWork bench_work(const BenchModel& model, const BenchCase& of, int gpus,

@@ -13,7 +13,7 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-/// One rank's two layers, of whole experts and of moe-TP, that all cases take turns on.
+/// One rank's layers, of whole experts, of moe-TP and of groups, that all cases take turns on.
 class RankBench {
  public:
   RankBench(const CpuBenchPoint& point, ep::Transport& transport)
@@ -80,12 +80,15 @@ class RankBench {
 
   ep::MoeLayer& layer_for(const BenchCase& of) {
     const bool is_sharded = of.sharding == ep::ExpertSharding::kTensorSharded;
-    std::optional<ep::MoeLayer>& layer = is_sharded ? sharded_ : whole_;
-    std::optional<WeightPool>& weights = is_sharded ? sharded_weights_ : whole_weights_;
+    const bool is_grouped = of.shards > 1;
+    std::optional<ep::MoeLayer>& layer = is_sharded ? sharded_ : is_grouped ? grouped_ : whole_;
+    std::optional<WeightPool>& weights = is_sharded   ? sharded_weights_
+                                         : is_grouped ? grouped_weights_
+                                                      : whole_weights_;
     const ep::LayerShape& shape = point_.model.shape;
     if (!layer) {
-      const int rank = is_sharded ? transport_.rank() : 0;
-      const ep::Shard shard = ep::shard_of(shape.intermediate, rank, is_sharded ? point_.gpus : 1);
+      const int shards = is_sharded ? point_.gpus : of.shards;
+      const ep::Shard shard = ep::shard_of(shape.intermediate, transport_.rank() % shards, shards);
       const int slots = is_sharded ? shape.num_experts : of.placement.num_replicas();
       weights.emplace(shape, shard, slots, 1e9 * point_.options.weight_gb / point_.gpus,
                       point_.options.seed, point_.threads);
@@ -93,7 +96,8 @@ class RankBench {
                                      .route = {.seed = point_.options.seed},
                                      .dispatch = point_.options.dispatch,
                                      .combine = point_.options.combine,
-                                     .sharding = of.sharding};
+                                     .sharding = of.sharding,
+                                     .shards = of.shards};
       layer.emplace(shape, of.placement, options,
                     ep::CpuOptions{std::string(point_.kernel), point_.threads}, dense_.view(),
                     *weights, transport_);
@@ -116,8 +120,10 @@ class RankBench {
   RandomDense dense_;
   std::optional<WeightPool> whole_weights_;
   std::optional<WeightPool> sharded_weights_;
+  std::optional<WeightPool> grouped_weights_;
   std::optional<ep::MoeLayer> whole_;
   std::optional<ep::MoeLayer> sharded_;
+  std::optional<ep::MoeLayer> grouped_;
   int tokens_ = 0;  // of this rank
   std::vector<float> x_;
   std::vector<float> out_;

@@ -121,7 +121,17 @@ class VirtualRanks {
       return;
     }
     std::vector<bool> is_local;
-    for (const std::int32_t gpu : of.placement.replica_to_gpu) is_local.push_back(gpu == rank);
+    for (const std::int32_t gpu : of.placement.replica_to_gpu) {
+      is_local.push_back(gpu == rank / of.shards);
+    }
+    if (of.shards > 1) {
+      const ep::Shard shard = ep::shard_of(shape_.intermediate, 0, of.shards);
+      const int slots = of.placement.num_replicas();
+      WeightPool& weights = pool(grouped_, shard, slots * of.shards);
+      weights.set_offset(rank % of.shards * slots);  // not what another rank of the group just read
+      experts_.set_slots(of.placement.replica_to_expert, is_local, shard.width(), weights);
+      return;
+    }
     experts_.set_slots(of.placement.replica_to_expert, is_local, shape_.intermediate,
                        pool(whole_, {0, shape_.intermediate}, of.placement.num_replicas()));
   }
@@ -143,6 +153,7 @@ class VirtualRanks {
   ep::MlpWorkspace shared_mlp_;
   std::unique_ptr<WeightPool> whole_;
   std::unique_ptr<WeightPool> sharded_;
+  std::unique_ptr<WeightPool> grouped_;
   ep::StageClock clock_;
   int gated_ = 0;  // tokens that a rank's gate sees
   std::vector<float> x_;

@@ -34,6 +34,9 @@ std::vector<std::string> headline_policies();
 struct LayerBenchOptions {
   std::vector<ModelConfig> models;
   std::vector<int> gpus{8};  ///< ranks; virtual ones where the transport has only one
+  /// Groups of ranks that the replicas are spread over, each sharded over the ranks of its group;
+  /// divides every number of ranks. 0: all ranks. CPU ranks only.
+  int ep = 0;
   std::vector<int> tokens_per_gpu{1, 4, 8, 32, 64, 128};
   std::vector<double> replication{1.0, 1.125, 1.25, 1.5};
   std::string algorithm{kHomedAlgorithm};
@@ -62,6 +65,7 @@ struct LayerBenchOptions {
 struct LayerBenchRow {
   std::string model;
   int gpus = 0;
+  int ep = 0;  ///< groups that the experts are spread over; moe-TP: 1
   int tokens_per_gpu = 0;
   double replication = 1;
   int replicas = 0;    ///< slots over all GPUs; 0 for moe-TP

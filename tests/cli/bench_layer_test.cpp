@@ -191,5 +191,44 @@ TEST_F(Mpi, ARankThatIsKilledEndsTheJob) {
   EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(60));
 }
 
+TEST(CliBenchLayer, GroupsOfRanks) {
+  for (const char* ranks : {"--virtual-gpus", "--gpus"}) {
+    SCOPED_TRACE(ranks);
+    const Outcome outcome =
+        run_metro(tiny({ranks, "4", "--ep", "2", "--policy", "optimal", "--replication", "1.25"}));
+    ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
+    const json result = json::parse(outcome.out);
+    std::map<std::string, int> rows;
+    for (const json& row : result["rows"]) {
+      const std::string policy = row["policy"];
+      ++rows[policy];
+      EXPECT_EQ(row["ep"], policy == "EPLB off" ? 4 : policy == "moe-TP" ? 1 : 2);
+      EXPECT_GT(row["layer_us"], 0);
+      if (row["ep"] != 2) continue;
+      const auto activated = row["activated_per_rank"].get<std::vector<double>>();
+      ASSERT_EQ(activated.size(), 4U);
+      EXPECT_EQ(activated[0], activated[1]) << "the ranks of a group have the same experts";
+      EXPECT_EQ(activated[2], activated[3]);
+      // In experts' worth: half of each, in fp32, of 3 matrices of 64 x 32.
+      EXPECT_EQ(row["bytes_per_rank"][0], activated[0] * 3 * 64 * 32 * 4);
+    }
+    const std::map<std::string, int> expected = {
+        {"EPLB off", 2}, {"moe-TP", 2}, {"s=2", 2}, {"optimal", 2}};
+    EXPECT_EQ(rows, expected);
+  }
+}
+
+TEST(CliBenchLayer, GroupsThatDoNotFit) {
+  const auto exit_code = [](const std::vector<std::string>& more) {
+    return run_metro(tiny(more)).exit_code;
+  };
+  EXPECT_EQ(exit_code({"--virtual-gpus", "4", "--ep", "3"}), 2);
+  EXPECT_EQ(exit_code({"--virtual-gpus", "4", "--ep", "8"}), 2);
+  EXPECT_EQ(exit_code({"--virtual-gpus", "4", "--ep", "0"}), 2);
+  EXPECT_EQ(exit_code({"--device", "cuda", "--ep", "2"}), 2);
+  EXPECT_EQ(exit_code({"--virtual-gpus", "96", "--ep", "2"}), 4) << "32 columns over 48 GPUs";
+  EXPECT_EQ(exit_code({"--virtual-gpus", "4", "--ep", "1", "--replication", "1.5"}), 4);
+}
+
 }  // namespace
 }  // namespace metro::test

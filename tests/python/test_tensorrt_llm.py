@@ -29,6 +29,31 @@ def test_the_config_is_yaml_of_the_engines_keys(placement, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["b.yaml"]
 
 
+@pytest.mark.parametrize("shards", [1, 2, 4])
+def test_groups_are_the_engines_moe_ranks(placement, shards):
+    yaml = pytest.importorskip("yaml", reason="PyYAML is not installed")
+    sharded = metro_moe.Placement(placement.layers, shards=shards)
+    name = "it's: a/b.yaml"
+    options = yaml.safe_load(tensorrt_llm.format_options(sharded, load_balancer=name))
+    assert options["moe_config"] == {"load_balancer": name}
+    tp, ep = options["moe_tensor_parallel_size"], options["moe_expert_parallel_size"]
+    # What the engine demands of them, and how it numbers ranks.
+    assert tp * ep == options["tensor_parallel_size"] == 4 * shards
+    assert (tp, ep) == (shards, 4)
+    groups = [tensorrt_llm.ranks_of_group(sharded, group) for group in range(ep)]
+    assert sorted(sum(groups, [])) == list(range(tp * ep))
+    for group, ranks in enumerate(groups):
+        assert [rank % ep for rank in ranks] == [group] * shards
+        assert [rank // ep for rank in ranks] == list(range(shards))
+    # The balancer's file is over the groups, each with as many slots.
+    config = yaml.safe_load(tensorrt_llm.format_config(sharded))
+    assert config == yaml.safe_load(tensorrt_llm.format_config(placement))
+    assert config["num_slots"] % ep == 0
+    assert "moe_config" not in yaml.safe_load(tensorrt_llm.format_options(sharded))
+    with pytest.raises(metro_moe.InputError, match="group is 4, must be 0..3"):
+        tensorrt_llm.ranks_of_group(sharded, 4)
+
+
 def slot_of(tables, expert, occurrence):
     """How the engine's kernel looks a slot up."""
     count = tables.expert_replica_count[expert]

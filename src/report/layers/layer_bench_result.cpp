@@ -14,30 +14,31 @@ namespace {
 
 using layer_bench::LayerBenchRow;
 
-nlohmann::ordered_json row_json(const LayerBenchRow& row) {
+nlohmann::ordered_json row_json(const LayerBenchRow& row, bool has_ep) {
   nlohmann::ordered_json stages;
   for (const auto& [name, us] : row.stage_us) stages[name] = us;
   if (stages.contains("gate")) stages["gate_topk"] = stages["gate"];  // old spelling
-  return {{"model", row.model},
-          {"gpus", row.gpus},
-          {"tokens_per_gpu", row.tokens_per_gpu},
-          {"replication", row.replication},
-          {"replicas", row.replicas},
-          {"policy", row.policy},
-          {"dispatch", row.dispatch},
-          {"experts", row.sharding},
-          {"dtype", row.dtype},
-          {"kernel", row.kernel},
-          {"evidence", row.evidence},
-          {"layer_us", row.layer_us},
-          {"stage_us", std::move(stages)},
-          {"experts_us_per_rank", row.experts_us_per_rank},
-          {"max_activated", row.max_activated},
-          {"activated_per_rank", row.activated_per_rank},
-          {"bytes_per_rank", row.bytes_per_rank},
-          {"achieved_gb_s", row.achieved_gb_s},
-          {"share_of_copy", row.share_of_copy},
-          {"exposed_routing_us", row.exposed_routing_us}};
+  nlohmann::ordered_json json = {{"model", row.model}, {"gpus", row.gpus}};
+  if (has_ep) json["ep"] = row.ep;
+  json.update({{"tokens_per_gpu", row.tokens_per_gpu},
+               {"replication", row.replication},
+               {"replicas", row.replicas},
+               {"policy", row.policy},
+               {"dispatch", row.dispatch},
+               {"experts", row.sharding},
+               {"dtype", row.dtype},
+               {"kernel", row.kernel},
+               {"evidence", row.evidence},
+               {"layer_us", row.layer_us},
+               {"stage_us", std::move(stages)},
+               {"experts_us_per_rank", row.experts_us_per_rank},
+               {"max_activated", row.max_activated},
+               {"activated_per_rank", row.activated_per_rank},
+               {"bytes_per_rank", row.bytes_per_rank},
+               {"achieved_gb_s", row.achieved_gb_s},
+               {"share_of_copy", row.share_of_copy},
+               {"exposed_routing_us", row.exposed_routing_us}});
+  return json;
 }
 
 bool is_emulated(const layer_bench::LayerBenchResult& result) {
@@ -105,7 +106,7 @@ nlohmann::ordered_json layer_bench_result(const layer_bench::LayerBenchOptions& 
   json["repeats"] = options.repeats;
   json["copy_gb_s"] = result.copy_gb_s;
   auto rows = nlohmann::ordered_json::array();
-  for (const LayerBenchRow& row : result.rows) rows.push_back(row_json(row));
+  for (const LayerBenchRow& row : result.rows) rows.push_back(row_json(row, options.ep > 0));
   json["rows"] = std::move(rows);
   return json;
 }
