@@ -38,6 +38,7 @@ SimulationConfig any_config() {
   SimulationConfig config = base;
   config.deployment.gpus = *rc::gen::element(1, 2, 4);
   config.deployment.tp = config.deployment.gpus > 1 ? *rc::gen::element(1, 2) : 1;
+  config.model.expert_intermediate = 840;  // which any part of eight GPUs can share equally
   config.deployment.tensor_sharded_experts = *rc::gen::element(false, false, true);
   config.policy = std::string((*rc::gen::elementOf(std::vector<PolicyInfo const*>{
                                    find_policy("even"), find_policy("optimal"),
