@@ -3,8 +3,8 @@ set(METRO_HAVE_CUDA OFF)
 if(NOT METRO_CUDA STREQUAL "OFF")
   include(CheckLanguage)
   if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
-    # Code for Hopper, and PTX that later GPUs compile when they load it. No kernel needs 90a, whose
-    # PTX no other GPU takes.
+    # Code for Hopper, and PTX that later GPUs compile when they load it. What needs 90a, whose code
+    # no other GPU takes, is a library of its own (src/ep/cuda).
     set(CMAKE_CUDA_ARCHITECTURES 90)
   endif()
   if(NOT CMAKE_CUDA_COMPILER AND NOT DEFINED ENV{CUDACXX})

@@ -246,8 +246,8 @@ TEST(ExpertCost, StandardIsTheShippedCalibration) {
   for (const std::int64_t n : {0, 1, 3, 48, 128, 200, 1023, 1024, 5000}) {
     EXPECT_EQ(ExpertCost::standard()->phi(n), expected.phi(n)) << n;
   }
-  EXPECT_NEAR(expected.phi(192), (67.7356 + 130.6226) / 2, 1e-9);
-  EXPECT_NEAR(expected.phi(5120), 491.7672 + (4096 * (491.7672 - 130.6226) / 768), 1e-9);
+  EXPECT_NEAR(expected.phi(192), (34.5302 + 49.9376) / 2, 1e-9);
+  EXPECT_NEAR(expected.phi(5120), 171.0527 + (4096 * (171.0527 - 49.9376) / 768), 1e-9);
 }
 
 std::string error_of(const ExpertTimes& times) {

@@ -6,22 +6,13 @@
 /// What the permutation leaves on the device for the two kernels after it.
 namespace metro::ep::cuda {
 
-/// Most tokens that read a tile of weights once; an expert with more gets several groups, and so
-/// may one with fewer.
-inline constexpr int kGroupTokens = 64;
-
-/// Tokens of one local slot that share each load of its weights.
+/// Tokens of one local slot that share each load of its weights. An expert with more than a kernel
+/// takes at once gets several groups.
 struct ExpertGroup {
   std::int32_t slot;   ///< local
   std::int32_t begin;  ///< first row
-  std::int32_t count;  ///< 1 to kGroupTokens
+  std::int32_t count;  ///< 1 to ExpertGeometry::group_tokens
 };
-
-/// Kernels differ by how many tokens they carry along: up to 8, 16, 32 or 64.
-inline constexpr int kTokenClasses = 4;
-constexpr int token_class(int count) noexcept {
-  return count <= 8 ? 0 : count <= 16 ? 1 : count <= 32 ? 2 : 3;
-}
 
 /// Device pointers; "row" is the place of an assignment in the order of slots, and of tokens in a
 /// slot.
@@ -36,8 +27,8 @@ struct ExpertPlan {
   unsigned* feeds_done;      ///< [1] warps that need tiles_done no more; 0 between runs
 };
 
-constexpr int max_groups(int max_assignments, int num_slots) noexcept {
-  const int full = max_assignments / kGroupTokens;
+constexpr int max_groups(int max_assignments, int num_slots, int group_tokens) noexcept {
+  const int full = max_assignments / group_tokens;
   const int partial = max_assignments < num_slots ? max_assignments : num_slots;
   return full + partial;
 }

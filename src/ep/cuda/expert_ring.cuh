@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-#include "ep/cuda/expert_tiles.cuh"
+#include "ep/cuda/device_instructions.cuh"
 
 namespace metro::ep::cuda {
 

@@ -1,19 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include "ep/cuda/device_instructions.cuh"
 #include "ep/cuda/expert_kernels.hpp"
 
 /// Which block computes what, and in which order.
 namespace metro::ep::cuda {
 
-inline constexpr int kWarps = 8;  ///< that multiply; one more brings the tokens
+__device__ inline const ExpertProduct& product_of(const ExpertParams& params, bool is_up) {
+  return is_up ? params.geometry.up : params.geometry.down;
+}
 
 /// Where a tile lies; the same for all threads of a block.
 struct Tile {
   bool is_up;
   int group_index;
   ExpertGroup group;
-  int deep;   ///< warps that share its depth
+  int size;   ///< class of tokens
+  int deep;   ///< parts of the block that share its depth
   int first;  ///< output feature
 };
 
@@ -29,11 +33,11 @@ class TileFinder {
     tile.is_up = at_ < num_groups_;
     tile.group_index = tile.is_up ? at_ : at_ - num_groups_;
     tile.group = params_.plan.groups[tile.group_index];
-    const ExpertProduct& product = tile.is_up ? params_.up : params_.down;
-    const int size = token_class(tile.group.count);
-    tile.deep = product.warps_deep[size];
+    const ExpertProduct& product = product_of(params_, tile.is_up);
+    tile.size = token_class(tile.group.count);
+    tile.deep = product.deep[tile.size];
     tile.first =
-        (number - ends_[at_] + product.tiles[size]) * (tile.is_up ? 16 : 32) * (kWarps / tile.deep);
+        (number - ends_[at_] + product.tiles[tile.size]) * product.tile_features[tile.size];
     return tile;
   }
 
@@ -54,7 +58,9 @@ class TileQueue {
     const int busy = up_tiles % blocks;  // blocks with a tile more
     spare_ = blocks - busy;
     light_ = static_cast<int>(blockIdx.x) - busy;
-    extra_end_ = min(up_tiles + (busy == 0 ? 0 : extra_turns * spare_), all_tiles);
+    // With less than a tile for each block, no group is done before all are.
+    const bool turns = busy != 0 && up_tiles > blocks;
+    extra_end_ = min(up_tiles + (turns ? extra_turns * spare_ : 0), all_tiles);
     number_ = static_cast<int>(blockIdx.x);
     if (number_ >= up_tiles_) enter_second();
   }
@@ -88,13 +94,28 @@ class TileQueue {
   int number_;
 };
 
-/// Row of the weight matrix that is row `row` (0 to 31) of a warp's part of a tile. The first
-/// product's upper half is the gate, its lower half the matching rows of the up projection.
-__device__ inline int weight_row(const ExpertProduct& product, const Tile& tile, int warp_high,
-                                 int row) {
-  if (!tile.is_up) return min(tile.first + warp_high * 32 + row, product.features - 1);
-  const int feature = min(tile.first + warp_high * 16 + row % 16, product.features - 1);
-  return row < 16 ? feature : product.features + feature;
+/// By a warp that brings a tile's tokens: all blocks are resident, and each does its tiles of the
+/// first product first, so this ends.
+__device__ inline void wait_for_first_product(const ExpertParams& params, const Tile& tile) {
+  const int all = params.geometry.up.tiles[tile.size];
+  while (load_acquire(params.plan.tiles_done + tile.group_index) < all) {
+  }
+  __syncwarp();
+}
+
+/// By each of a block's `warps` that bring tokens, at their end. The last of all blocks' warps
+/// zeroes the counts, so that a run may follow without a new permutation. Nobody adds to them any
+/// more: each group's tiles of the second product have been waited for by one of these warps.
+__device__ inline void end_feed(const ExpertParams& params, int warps) {
+  const unsigned last = gridDim.x * static_cast<unsigned>(warps) - 1;
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  unsigned turn = 0;
+  __threadfence();
+  if (lane == 0) turn = atomicInc(params.plan.feeds_done, last);
+  __threadfence();
+  if (__shfl_sync(0xffffffffU, turn, 0) != last) return;
+  const int num_groups = *params.plan.num_groups;
+  for (int i = lane; i < num_groups; i += 32) params.plan.tiles_done[i] = 0;
 }
 
 }  // namespace metro::ep::cuda

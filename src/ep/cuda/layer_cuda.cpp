@@ -71,7 +71,8 @@ CudaLayer::Impl::Impl(const LayerShape& shape, const LayerOptions& options,
                 .max_tokens = padded_rows_,
                 .num_slots = capacity_.max_local_slots,
                 .weights = shape.weights}),
-      slots_(capacity_.max_local_slots, capacity_.max_replicas) {
+      slots_({shape_.hidden, expert_width(), shape_.weights}, capacity_.max_local_slots,
+             capacity_.max_replicas) {
   if (!tensor_sharded_) {
     check(placement);
     const int range = placement.num_replicas() / placement.num_gpus;

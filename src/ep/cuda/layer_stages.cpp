@@ -75,16 +75,16 @@ void CudaLayer::Impl::route(const LayerStep& step, cudaStream_t stream) {
 }
 
 void CudaLayer::Impl::permute(cudaStream_t stream) {
-  if (tensor_sharded_) return experts_.permute(topk_ids_.get(), padded_rows_, 0, stream);
+  if (tensor_sharded_) return experts_.permute(topk_ids_.get(), x_.get(), padded_rows_, 0, stream);
   if (all_gather_ && local_range_ > 0) {
-    return experts_.permute(replica_ids_.get(), padded_rows_, transport_.rank() * local_range_,
-                            stream);
+    return experts_.permute(replica_ids_.get(), x_.get(), padded_rows_,
+                            transport_.rank() * local_range_, stream);
   }
   if (all_gather_) {
     launch_localise(replica_ids_.get(), padded_rows_ * shape_.topk, slots_.places(),
                     transport_.rank(), local_ids_.get(), stream);
   }
-  experts_.permute(local_ids_.get(), padded_rows_, 0, stream);
+  experts_.permute(local_ids_.get(), x_.get(), padded_rows_, 0, stream);
 }
 
 void CudaLayer::Impl::combine(const LayerStep& step, cudaStream_t stream) {

@@ -34,9 +34,13 @@ bool is_contiguous(const LayerPlacement& placement) {
   return placement.replica_to_gpu == contiguous_gpus(replicas, placement.num_gpus);
 }
 
-SlotTable::SlotTable(int max_local_slots, int max_replicas)
-    : num_local_(at(max_local_slots)),
-      num_bytes_(num_local_ * kPointers * sizeof(void*) + at(max_replicas) * sizeof(SlotPlace)),
+SlotTable::SlotTable(const WeightShape& shape, int max_local_slots, int max_replicas)
+    : shape_(shape),
+      has_maps_(has_weight_maps()),
+      num_local_(at(max_local_slots)),
+      pointers_at_(has_maps_ ? num_local_ * sizeof(WeightMaps) : 0),
+      places_at_(pointers_at_ + num_local_ * kPointers * sizeof(void*)),
+      num_bytes_(places_at_ + at(max_replicas) * sizeof(SlotPlace)),
       device_(metro::cuda::make_device_array<std::byte>(num_bytes_)),
       staging_(metro::cuda::make_pinned_array<std::byte>(num_bytes_)) {
   std::memset(staging_.get(), 0, num_bytes_);
@@ -51,12 +55,16 @@ void SlotTable::update(std::span<const SlotPlace> places,
     const void* const pointers[kPointers] = {expert.gate_up, expert.down, expert.gate_up_scales,
                                              expert.down_scales};
     for (std::size_t i = 0; i < kPointers; ++i) {
-      std::memcpy(base + (i * num_local_ + slot) * sizeof(void*),
+      std::memcpy(base + pointers_at_ + (i * num_local_ + slot) * sizeof(void*),
                   static_cast<const void*>(&pointers[i]), sizeof(void*));
+    }
+    if (has_maps_) {
+      const WeightMaps maps = make_weight_maps(shape_, expert);
+      std::memcpy(base + slot * sizeof maps, &maps, sizeof maps);
     }
   }
   if (!places.empty()) {
-    std::memcpy(base + num_local_ * kPointers * sizeof(void*), places.data(), places.size_bytes());
+    std::memcpy(base + places_at_, places.data(), places.size_bytes());
   }
   METRO_CUDA_CHECK(
       cudaMemcpyAsync(device_.get(), base, num_bytes_, cudaMemcpyHostToDevice, stream));
@@ -64,16 +72,17 @@ void SlotTable::update(std::span<const SlotPlace> places,
 }
 
 const SlotPlace* SlotTable::places() const noexcept {
-  return reinterpret_cast<const SlotPlace*>(device_.get() + num_local_ * kPointers * sizeof(void*));
+  return reinterpret_cast<const SlotPlace*>(device_.get() + places_at_);
 }
 
 SlotWeights SlotTable::weights() const noexcept {
-  const std::byte* base = device_.get();
+  const std::byte* base = device_.get() + pointers_at_;
   const std::size_t stride = num_local_ * sizeof(void*);
   return {.gate_up = reinterpret_cast<const void* const*>(base),
           .down = reinterpret_cast<const void* const*>(base + stride),
           .gate_up_scales = reinterpret_cast<const float* const*>(base + 2 * stride),
-          .down_scales = reinterpret_cast<const float* const*>(base + 3 * stride)};
+          .down_scales = reinterpret_cast<const float* const*>(base + 3 * stride),
+          .maps = has_maps_ ? reinterpret_cast<const WeightMaps*>(device_.get()) : nullptr};
 }
 
 }  // namespace metro::ep::cuda

@@ -13,6 +13,7 @@
 #include "ep/cuda/expert_stage.hpp"
 #include "ep/cuda/layer_weights.hpp"
 #include "ep/cuda/stream.hpp"
+#include "ep/cuda/weight_maps.hpp"
 #include "metro/placement.hpp"
 
 namespace metro::ep::cuda {
@@ -31,7 +32,7 @@ bool is_contiguous(const LayerPlacement& placement);
 class SlotTable {
  public:
   /// Throws Error{kDevice}.
-  SlotTable(int max_local_slots, int max_replicas);
+  SlotTable(const WeightShape& shape, int max_local_slots, int max_replicas);
 
   /// For all later work in `stream`, graph replays included. Waits only while an earlier update is
   /// still being copied. At most as many entries as the constructor was told.
@@ -42,10 +43,14 @@ class SlotTable {
   [[nodiscard]] SlotWeights weights() const noexcept;
 
  private:
+  WeightShape shape_;
+  bool has_maps_;
   std::size_t num_local_;
+  std::size_t pointers_at_;
+  std::size_t places_at_;
   std::size_t num_bytes_;
   metro::cuda::DeviceArray<std::byte>
-      device_;  // four pointers of every local slot, then the places
+      device_;  // maps and four pointers of every local slot, then the places
   metro::cuda::PinnedArray<std::byte> staging_;
   Event copied_;
 };

@@ -62,25 +62,11 @@ GpuExpertTimer::GpuExpertTimer(const ExpertShape& shape, int most, const Calibra
   std::iota(ids.begin(), ids.end(), 0);
   const RandomGpuExperts& experts =
       experts_.emplace_back(shape_, ep::cuda::whole_expert(shape_), ids, options.seed);
-  std::vector<const void*> gate_up;
-  std::vector<const void*> down;
-  std::vector<const float*> gate_up_scales;
-  std::vector<const float*> down_scales;
-  for (std::size_t i = 0; i < ids.size(); ++i) {
-    gate_up.push_back(experts[i].gate_up);
-    down.push_back(experts[i].down);
-    gate_up_scales.push_back(experts[i].gate_up_scales);
-    down_scales.push_back(experts[i].down_scales);
-  }
-  gate_up_ = metro::cuda::upload(gate_up);
-  down_ = metro::cuda::upload(down);
-  gate_up_scales_ = metro::cuda::upload(gate_up_scales);
-  down_scales_ = metro::cuda::upload(down_scales);
-}
-
-ep::cuda::SlotWeights GpuExpertTimer::weights_from(int expert) const {
-  return {gate_up_.get() + expert, down_.get() + expert, gate_up_scales_.get() + expert,
-          down_scales_.get() + expert};
+  std::vector<ep::cuda::ExpertPointers> pointers;
+  for (std::size_t i = 0; i < ids.size(); ++i) pointers.push_back(experts[i]);
+  table_.emplace(ep::cuda::WeightShape{shape_.hidden, width_, shape_.weights}, pool_, 0);
+  table_->update({}, pointers, stream);
+  stream.wait();
 }
 
 const __nv_bfloat16* GpuExpertTimer::tokens(int rows) {
@@ -107,8 +93,10 @@ double GpuExpertTimer::time_us(std::span<const std::int32_t> tokens_per_expert) 
   const double wanted = std::ceil(kCacheTurns * static_cast<double>(l2_cache_bytes()) / set_bytes);
   const int sets = std::max(1, std::min(static_cast<int>(wanted), pool_ / activated));
   const int calls = std::max(sets, 2);
-  const auto permute = [&] { stage.permute(ids.get(), rows, 0, stream_); };
-  const auto run = [&](int call) { stage.run(x, weights_from(call % sets * activated), stream_); };
+  const auto permute = [&] { stage.permute(ids.get(), x, rows, 0, stream_); };
+  const auto run = [&](int call) {
+    stage.run(x, table_->weights().from(call % sets * activated), stream_);
+  };
   permute();  // kernels load
   run(0);
   const ep::cuda::Graph with_experts(stream_, [&] {

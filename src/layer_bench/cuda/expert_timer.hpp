@@ -4,11 +4,13 @@
 #include <cuda_bf16.h>
 
 #include <cstddef>
+#include <optional>
 #include <span>
 #include <vector>
 
 #include "cuda/device_memory.hpp"
 #include "ep/cuda/expert_stage.hpp"
+#include "ep/cuda/slot_table.hpp"
 #include "ep/cuda/stream.hpp"
 #include "layer_bench/calibrate.hpp"
 #include "layer_bench/cuda/random_experts.hpp"
@@ -28,8 +30,6 @@ class GpuExpertTimer final : public ExpertTimer {
   double time_us(std::span<const std::int32_t> tokens_per_expert) override;
 
  private:
-  /// Weights from that expert of the pool on.
-  [[nodiscard]] ep::cuda::SlotWeights weights_from(int expert) const;
   /// Rows of tokens, made when first asked for so many.
   const __nv_bfloat16* tokens(int rows);
 
@@ -40,11 +40,8 @@ class GpuExpertTimer final : public ExpertTimer {
   int pool_ = 0;
   int max_activated_ = 0;
   std::size_t expert_bytes_;
-  std::vector<RandomGpuExperts> experts_;  // one, or none where there is no room
-  metro::cuda::DeviceArray<const void*> gate_up_;
-  metro::cuda::DeviceArray<const void*> down_;
-  metro::cuda::DeviceArray<const float*> gate_up_scales_;
-  metro::cuda::DeviceArray<const float*> down_scales_;
+  std::vector<RandomGpuExperts> experts_;     // one, or none where there is no room
+  std::optional<ep::cuda::SlotTable> table_;  // of the whole pool
   metro::cuda::DeviceArray<__nv_bfloat16> x_;
   int rows_ = 0;  // of x_
 };

@@ -122,7 +122,10 @@ VirtualRanks::VirtualRanks(VirtualTokens& tokens, const WeightSets& weights, con
       const int expert = tensor_sharded_ ? slot : placement_.replica_to_expert[at(slot)];
       pointers.push_back(weights[set][at(expert)]);
     }
-    tables_.push_back(std::make_unique<ep::cuda::SlotTable>(num_ranks_ * num_slots_, 0));
+    tables_.push_back(std::make_unique<ep::cuda::SlotTable>(
+        ep::cuda::WeightShape{tokens.shape().hidden, expert_width(tokens, of),
+                              tokens.shape().weights},
+        num_ranks_ * num_slots_, 0));
     tables_.back()->update({}, pointers, stream);
   }
   run_permute(0, stream);
@@ -145,17 +148,11 @@ bool VirtualRanks::serve(const BenchCase& of) const {
 
 void VirtualRanks::run_permute(int rank, cudaStream_t stream) {
   const std::int32_t* ids = tensor_sharded_ ? tokens_.topk_ids() : tokens_.replica_ids();
-  stage_.permute(ids, tokens_.rows(), rank * num_slots_, stream);
+  stage_.permute(ids, tokens_.x(), tokens_.rows(), rank * num_slots_, stream);
 }
 
 void VirtualRanks::run_experts(int rank, std::size_t set, cudaStream_t stream) {
-  ep::cuda::SlotWeights weights = tables_[set]->weights();
-  const int first = rank * num_slots_;
-  weights.gate_up += first;
-  weights.down += first;
-  weights.gate_up_scales += first;
-  weights.down_scales += first;
-  stage_.run(tokens_.x(), weights, stream);
+  stage_.run(tokens_.x(), tables_[set]->weights().from(rank * num_slots_), stream);
 }
 
 void VirtualRanks::run_combine(cudaStream_t stream) {

@@ -16,6 +16,21 @@ __device__ inline void copy_async(std::uint32_t to, const void* from, bool zeros
                "r"(zeros ? 0 : 16));
 }
 
+/// The same without a branch, which would keep copies that follow one another from overlapping.
+__device__ inline void copy_async_if(bool wanted, std::uint32_t to, const void* from) {
+  asm volatile(
+      "{\n.reg .pred wanted;\nsetp.ne.b32 wanted, %2, 0;\n"
+      "@wanted cp.async.cg.shared.global.L2::128B [%0], [%1], 16;\n}" ::"r"(to),
+      "l"(from), "r"(wanted ? 1 : 0));
+}
+/// Copies 4 bytes.
+__device__ inline void copy_word_async_if(bool wanted, std::uint32_t to, const void* from) {
+  asm volatile(
+      "{\n.reg .pred wanted;\nsetp.ne.b32 wanted, %2, 0;\n"
+      "@wanted cp.async.ca.shared.global [%0], [%1], 4;\n}" ::"r"(to),
+      "l"(from), "r"(wanted ? 1 : 0));
+}
+
 __device__ inline void end_copy_stage() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 
 template <int kNewer>
@@ -60,10 +75,10 @@ __device__ inline void wait_barrier(std::uint32_t barrier, unsigned turn) {
 __device__ inline void arrive_after_copies(std::uint32_t barrier) {
   asm volatile("cp.async.mbarrier.arrive.noinc.shared.b64 [%0];" ::"r"(barrier) : "memory");
 }
-/// A barrier of so many threads of the block, always the same.
-template <int kCount>
+/// A barrier of so many threads of the block, always the same for one name.
+template <int kCount, int kName = 1>
 __device__ inline void sync_threads() {
-  asm volatile("bar.sync 1, %0;" ::"n"(kCount) : "memory");
+  asm volatile("bar.sync %0, %1;" ::"n"(kName), "n"(kCount) : "memory");
 }
 
 __device__ inline uint4 load_shared(std::uint32_t from) {
@@ -82,6 +97,26 @@ __device__ inline float4 load_shared_floats(std::uint32_t from) {
                : "r"(from)
                : "memory");
   return value;
+}
+
+__device__ inline float load_shared_float(std::uint32_t from) {
+  float value;
+  asm volatile("ld.shared.f32 %0, [%1];" : "=f"(value) : "r"(from) : "memory");
+  return value;
+}
+
+__device__ inline float2 load_shared_pair(std::uint32_t from) {
+  float2 value;
+  asm volatile("ld.shared.v2.f32 {%0, %1}, [%2];"
+               : "=f"(value.x), "=f"(value.y)
+               : "r"(from)
+               : "memory");
+  return value;
+}
+
+/// The larger of two floats that are not negative.
+__device__ inline void max_shared(std::uint32_t at, float value) {
+  asm volatile("red.shared.max.s32 [%0], %1;" ::"r"(at), "r"(__float_as_int(value)) : "memory");
 }
 
 __device__ inline void store_shared(std::uint32_t to, float value) {

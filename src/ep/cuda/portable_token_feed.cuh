@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include "ep/cuda/device_instructions.cuh"
 #include "ep/cuda/expert_ring.cuh"
 #include "ep/cuda/expert_schedule.cuh"
-#include "ep/cuda/expert_tiles.cuh"
-#include "ep/cuda/expert_weight_ring.cuh"
+#include "ep/cuda/portable_weight_ring.cuh"
 #include "metro/model.hpp"
 
 /// The stream of tokens into shared memory, a step of all warps at a time.
@@ -16,6 +16,7 @@ constexpr int kStageValues = kStageBytes / (kWeights == DataType::kBf16 ? 2 : 1)
 
 /// A step of more than kSlotTokens tokens takes two slots.
 inline constexpr int kSlotTokens = 32;
+inline constexpr int kGroupTokens = 64;  ///< most tokens of a group
 /// Bytes after a token's, so that the rows that a warp reads together meet in no bank.
 template <DataType kWeights>
 constexpr int kTokenPad = kWeights == DataType::kBf16 ? 64 : 16;
@@ -43,35 +44,13 @@ class TokenFeed {
   __device__ void run(TileFinder finder, TileQueue queue) {
     for (; !queue.done(); queue.next()) {
       const Tile tile = finder.find(queue.number());
-      if (!tile.is_up) wait_for_first_product(tile);
+      if (!tile.is_up) wait_for_first_product(params_, tile);
       bring(tile);
     }
-    clear_counts();
+    end_feed(params_, kFeedWarps);
   }
 
  private:
-  /// The last of all blocks' warps zeroes the counts, so that a run may follow without a new
-  /// permutation. Nobody adds to them any more: each group's tiles of the second product have been
-  /// waited for by one of these warps.
-  __device__ void clear_counts() const {
-    const unsigned last = gridDim.x * kFeedWarps - 1;
-    unsigned turn = 0;
-    __threadfence();
-    if (lane_ == 0) turn = atomicInc(params_.plan.feeds_done, last);
-    __threadfence();
-    if (__shfl_sync(0xffffffffU, turn, 0) != last) return;
-    const int num_groups = *params_.plan.num_groups;
-    for (int i = lane_; i < num_groups; i += 32) params_.plan.tiles_done[i] = 0;
-  }
-
-  __device__ void wait_for_first_product(const Tile& tile) const {
-    // All blocks are resident, and each does its tiles of the first product first: this ends.
-    const int all = params_.up.tiles[token_class(tile.group.count)];
-    while (load_acquire(params_.plan.tiles_done + tile.group_index) < all) {
-    }
-    __syncwarp();
-  }
-
   __device__ void bring(const Tile& tile) {
     const __nv_bfloat16* from = tile.is_up ? params_.tokens : params_.activations;
     std::uint32_t rows[kGroupTokens / 32];  // where this lane's tokens begin, in 16 bytes
@@ -85,7 +64,7 @@ class TokenFeed {
               : static_cast<std::uint32_t>(row) *
                     static_cast<std::uint32_t>(params_.activation_stride / 8);
     }
-    const ExpertProduct& product = tile.is_up ? params_.up : params_.down;
+    const ExpertProduct& product = product_of(params_, tile.is_up);
     const int step = tile.deep * kStageValues<kWeights> / 8;  // a power of two
     const int end = product.depth / 8;
     for (int first = 0; first < end; first += step) {

@@ -1,15 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include "ep/cuda/device_instructions.cuh"
 #include "ep/cuda/expert_schedule.cuh"
-#include "ep/cuda/expert_tiles.cuh"
 
 /// The stream of weights into shared memory.
 namespace metro::ep::cuda {
 
+inline constexpr int kWarps = 8;         ///< that multiply
 inline constexpr int kStageBytes = 128;  ///< of a weight row
 inline constexpr int kPieces = 8;  ///< 16-byte loads of a lane for a stage: 2 of each of 4 rows
 inline constexpr int kWarpStageBytes = kPieces * 32 * 16;
+
+/// Row of the weight matrix that is row `row` (0 to 31) of a warp's part of a tile. The first
+/// product's upper half is the gate, its lower half the matching rows of the up projection.
+__device__ inline int weight_row(const ExpertProduct& product, const Tile& tile, int warp_high,
+                                 int row) {
+  if (!tile.is_up) return min(tile.first + warp_high * 32 + row, product.features - 1);
+  const int feature = min(tile.first + warp_high * 16 + row % 16, product.features - 1);
+  return row < 16 ? feature : product.features + feature;
+}
 
 /// A warp's place in the weights of its block's tiles. A lane reads back only what it copied
 /// itself, so the copies need no barrier, and they run ahead into tiles that wait for their tokens.
@@ -56,7 +66,7 @@ class WeightRing {
   __device__ void open() {
     if (queue_.done()) return;
     const Tile tile = finder_.find(queue_.number());
-    const ExpertProduct& product = tile.is_up ? params_.up : params_.down;
+    const ExpertProduct& product = product_of(params_, tile.is_up);
     const int warp = static_cast<int>(threadIdx.x) / 32;
     const int lane = static_cast<int>(threadIdx.x) % 32;
     const void* const* slots = tile.is_up ? params_.weights.gate_up : params_.weights.down;

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include "ep/cuda/device_instructions.cuh"
 #include "ep/cuda/expert_ring.cuh"
 #include "ep/cuda/expert_schedule.cuh"
-#include "ep/cuda/expert_tiles.cuh"
+#include "ep/cuda/portable_weight_ring.cuh"
 
 /// From the sums of each warp to the stage's values.
 namespace metro::ep::cuda {
@@ -40,7 +41,7 @@ __device__ inline void store_bf16(__nv_bfloat16* to, float4 values) {
 /// Adds up 8 tokens of a tile and writes them.
 __device__ inline void write_tokens(const ExpertParams& params, const Tile& tile,
                                     std::uint32_t sums, int first_token, int thread) {
-  const ExpertProduct& product = tile.is_up ? params.up : params.down;
+  const ExpertProduct& product = product_of(params, tile.is_up);
   const int shift = (tile.is_up ? 2 : 3) + 3 - (31 - __clz(tile.deep));  // of fours of a token
   const int num_tokens = min(8, tile.group.count - first_token);
   for (int i = thread; i < num_tokens << shift; i += kSumThreads) {

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include "ep/cuda/device_instructions.cuh"
 #include "ep/cuda/expert_schedule.cuh"
-#include "ep/cuda/expert_tiles.cuh"
-#include "ep/cuda/expert_token_feed.cuh"
+#include "ep/cuda/portable_token_feed.cuh"
+#include "ep/cuda/portable_weight_ring.cuh"
 
 /// What a warp does with a stage of weights in shared memory.
 namespace metro::ep::cuda {
@@ -109,7 +110,7 @@ class ScaleRow {
  public:
   __device__ ScaleRow(const ExpertParams& params, const Tile& tile, int high) {
     if constexpr (kWeights == DataType::kFp8) {
-      const ExpertProduct& product = tile.is_up ? params.up : params.down;
+      const ExpertProduct& product = product_of(params, tile.is_up);
       const float* const* slots =
           tile.is_up ? params.weights.gate_up_scales : params.weights.down_scales;
       blocks_ = (product.depth + 127) / 128;

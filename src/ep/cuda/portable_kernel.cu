@@ -11,18 +11,15 @@
 // features high, and tokens its right side, 8 wide: that suits few tokens. The order of the values
 // in a dot product is free, so a lane's 16 bytes serve as they lie.
 #include <algorithm>
-#include <string>
 
-#include "cuda/check.hpp"
+#include "ep/cuda/device_instructions.cuh"
 #include "ep/cuda/expert_kernels.hpp"
-#include "ep/cuda/expert_multiply.cuh"
 #include "ep/cuda/expert_schedule.cuh"
-#include "ep/cuda/expert_sums.cuh"
-#include "ep/cuda/expert_tiles.cuh"
-#include "ep/cuda/expert_token_feed.cuh"
-#include "ep/cuda/expert_weight_ring.cuh"
+#include "ep/cuda/portable_multiply.cuh"
+#include "ep/cuda/portable_sums.cuh"
+#include "ep/cuda/portable_token_feed.cuh"
+#include "ep/cuda/portable_weight_ring.cuh"
 #include "ep/cuda/sum_unit.hpp"
-#include "metro/error.hpp"
 
 namespace metro::ep::cuda {
 namespace {
@@ -53,7 +50,7 @@ __device__ void compute_tile(const ExpertParams& params, const Tile& tile,
   constexpr DataType kWeights = Variant::kWeights;
   constexpr int kLaneValues = kStageValues<kWeights> / 8;
   constexpr int kSlots = slots_of(kTokenTiles);
-  const ExpertProduct& product = tile.is_up ? params.up : params.down;
+  const ExpertProduct& product = product_of(params, tile.is_up);
   const int warp = static_cast<int>(threadIdx.x) / 32;
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const int deep = warp % tile.deep;
@@ -157,7 +154,7 @@ __global__ void __launch_bounds__(kThreads, 1)
   }
   __syncthreads();
   TileFinder finder(params, ends, num_groups);
-  TileQueue queue(up_tiles, all_tiles, params.extra_turns);
+  TileQueue queue(up_tiles, all_tiles, params.geometry.extra_turns);
   if (warp >= kWarps + kFeedWarps) {
     const int thread = static_cast<int>(threadIdx.x) - 32 * (kWarps + kFeedWarps);
     return add_sums(params, finder, queue, sums, thread);
@@ -188,10 +185,8 @@ __global__ void __launch_bounds__(kThreads, 1)
   }
 }
 
-using ExpertKernel = void (*)(ExpertParams);
-
 struct KernelInfo {
-  ExpertKernel function;
+  void (*function)(ExpertParams);
   int shared_bytes;  ///< without the ends of the groups
 };
 
@@ -211,84 +206,65 @@ KernelInfo kernel_of(DataType weights, bool large) {
 /// Few tokens: all warps share the depth of low tiles, which spreads small experts over the whole
 /// GPU. The more tokens, the higher the tiles, so that the tokens, which every tile reads again,
 /// stay a small part of the traffic; fp8 weights count for half of it.
-ExpertProduct cut(int features, int depth, int rows, DataType weights) {
+ExpertProduct cut_product(int features, int depth, int rows, DataType weights) {
   const bool fp8 = weights == DataType::kFp8;
   const int stages = (depth * (fp8 ? 1 : 2) + kStageBytes - 1) / kStageBytes;
-  ExpertProduct product{.features = features, .depth = depth, .warps_deep = {}, .tiles = {}};
+  ExpertProduct product{
+      .features = features, .depth = depth, .deep = {}, .tile_features = {}, .tiles = {}};
   for (int i = 0; i < kTokenClasses; ++i) {
     int deep = std::max((fp8 ? kWarps / 2 : kWarps) >> i, 2);
     while (deep > 1 && stages / deep < 3) deep /= 2;
-    const int tile = rows * (kWarps / deep);
-    product.warps_deep[i] = deep;
-    product.tiles[i] = (features + tile - 1) / tile;
+    product.deep[i] = deep;
+    product.tile_features[i] = rows * (kWarps / deep);
+    product.tiles[i] = count_tiles(features, product.tile_features[i]);
   }
   return product;
 }
 
 /// Tiles of the second product that read as much as one of the first, for few tokens.
 int extra_turns(const ExpertProduct& up, const ExpertProduct& down) {
-  const int up_work = up.depth / up.warps_deep[0];
-  const int down_work = down.depth / down.warps_deep[0];
+  const int up_work = up.depth / up.deep[0];
+  const int down_work = down.depth / down.deep[0];
   return up_work / std::max(down_work, 1);
+}
+
+ExpertGeometry cut(const ExpertStageSizes& sizes) {
+  ExpertGeometry geometry{.up = cut_product(sizes.intermediate, sizes.hidden, 16, sizes.weights),
+                          .down = cut_product(sizes.hidden, sizes.intermediate, 32, sizes.weights),
+                          .group_tokens = kGroupTokens,
+                          .busy_halves = 4,
+                          .extra_turns = 0};
+  geometry.extra_turns = extra_turns(geometry.up, geometry.down);
+  return geometry;
+}
+
+ExpertLaunch prepare(const ExpertStageSizes& sizes, int max_groups) {
+  const int most_shared = shared_memory_limit(sizes.shared_limit);
+  const bool large = kernel_of(sizes.weights, true).shared_bytes + max_groups * 8 <= most_shared;
+  const KernelInfo kernel = kernel_of(sizes.weights, large);
+  ExpertLaunch launch = resident_blocks(reinterpret_cast<const void*>(kernel.function), kThreads,
+                                        kernel.shared_bytes, max_groups, kGroupTokens, most_shared);
+  launch.variant = (sizes.weights == DataType::kFp8 ? 2 : 0) + (large ? 1 : 0);
+  return launch;
+}
+
+void launch(const ExpertParams& params, const ExpertLaunch& launch, cudaStream_t stream) {
+  const DataType weights = launch.variant / 2 == 1 ? DataType::kFp8 : DataType::kBf16;
+  launch_resident(kernel_of(weights, launch.variant % 2 == 1).function, kThreads, params, launch,
+                  stream);
 }
 
 }  // namespace
 
-ExpertParams cut_tiles(const ExpertStageSizes& sizes) {
-  ExpertParams params{};
-  params.up = cut(sizes.intermediate, sizes.hidden, 16, sizes.weights);
-  params.down = cut(sizes.hidden, sizes.intermediate, 32, sizes.weights);
-  params.extra_turns = extra_turns(params.up, params.down);
-  params.topk = sizes.topk;
-  params.hidden = sizes.hidden;
-  return params;
-}
-
-ExpertLaunch prepare_experts(DataType weights, int max_groups, int shared_limit) {
-  int device = 0;
-  int multiprocessors = 0;
-  int resident = 0;
-  int most_shared = 0;
-  METRO_CUDA_CHECK(cudaGetDevice(&device));
-  METRO_CUDA_CHECK(
-      cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device));
-  METRO_CUDA_CHECK(
-      cudaDeviceGetAttribute(&most_shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
-  if (shared_limit > 0) most_shared = std::min(most_shared, shared_limit);
-  const int ends_bytes = max_groups * 8;
-  const bool large = kernel_of(weights, true).shared_bytes + ends_bytes <= most_shared;
-  const KernelInfo kernel = kernel_of(weights, large);
-  const int most_groups = (most_shared - kernel.shared_bytes) / 8;
-  if (max_groups > most_groups) {
-    throw Error(ErrorCode::kUsage, "expert stage: at most " +
-                                       std::to_string(std::max(most_groups, 0) * kGroupTokens) +
-                                       " (token, k) pairs fit this device");
-  }
-  ExpertLaunch launch{
-      .weights = weights, .large = large, .shared_bytes = kernel.shared_bytes + ends_bytes};
-  const auto* function = reinterpret_cast<const void*>(kernel.function);
-  METRO_CUDA_CHECK(
-      cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize, most_shared));
-  METRO_CUDA_CHECK(cudaOccupancyMaxActiveBlocksPerMultiprocessor(
-      &resident, function, kThreads, static_cast<std::size_t>(launch.shared_bytes)));
-  launch.blocks = multiprocessors * std::max(resident, 1);
-  return launch;
-}
-
-void launch_experts(const ExpertParams& params, const ExpertLaunch& launch, cudaStream_t stream) {
-  // Cooperative, so that all blocks are resident: tiles wait for other blocks' tiles.
-  cudaLaunchAttribute attribute{};
-  attribute.id = cudaLaunchAttributeCooperative;
-  attribute.val.cooperative = 1;
-  cudaLaunchConfig_t config{};
-  config.gridDim = dim3(static_cast<unsigned>(launch.blocks));
-  config.blockDim = dim3(kThreads);
-  config.dynamicSmemBytes = static_cast<std::size_t>(launch.shared_bytes);
-  config.stream = stream;
-  config.attrs = &attribute;
-  config.numAttrs = 1;
-  METRO_CUDA_CHECK(
-      cudaLaunchKernelEx(&config, kernel_of(launch.weights, launch.large).function, params));
-}
+const ExpertKernel kPortableExpertKernel{
+    .name = "portable",
+    .serves = [](const ExpertStageSizes&, int) { return true; },
+    .suits = [](const ExpertStageSizes&) { return true; },
+    .quantizes = [](DataType) { return false; },
+    .needs_maps = false,
+    .cut = cut,
+    .prepare = prepare,
+    .launch = launch,
+};
 
 }  // namespace metro::ep::cuda
