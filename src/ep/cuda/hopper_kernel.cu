@@ -7,6 +7,7 @@
 // tokens the right one, 8 to 64 wide, so that a few tokens cost little and 128 still less than the
 // weights' way from memory. In fp8 tokens and activations are e4m3 too, and each 128 of the depth
 // are added up with their scales in float32.
+#include <algorithm>
 #include <cstdint>
 
 #include "ep/cuda/expert_kernels.hpp"
@@ -201,8 +202,16 @@ bool suits(const ExpertStageSizes& sizes) {
   return !(narrow && few);
 }
 
+/// Where a token's row begins is counted in 32 bits.
+bool rows_fit(const ExpertStageSizes& sizes) {
+  const double value_bytes = sizes.weights == DataType::kFp8 ? 1 : 2;
+  const double activations = 1.0 * sizes.max_tokens * sizes.topk * (sizes.intermediate + 127);
+  const double most = std::max(1.0 * sizes.max_tokens * sizes.hidden, activations) * value_bytes;
+  return most < 4294967295.0;
+}
+
 bool serves(const ExpertStageSizes& sizes, int capability) {
-  return capability == 90 && has_weight_maps() &&
+  return capability == 90 && rows_fit(sizes) && has_weight_maps() &&
          shared_memory_limit(sizes.shared_limit) >= kEndsAt + 8 * 1024;
 }
 
