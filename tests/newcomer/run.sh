@@ -21,7 +21,9 @@ newcomer() {
     [ "$(basename "$page")" = build ] || ln -s "$page" "$work/clone/"
   done
   ln -s "$build" "$work/clone/build/release"
-  printf '#!/bin/sh\nexec "%s" "$@"\n' "$(command -v "$python")" >"$work/bin/python3"
+  python=$(command -v "$python")
+  [[ $python = /* ]] || python=$PWD/$python # commands run elsewhere
+  printf '#!/bin/sh\nexec "%s" "$@"\n' "$python" >"$work/bin/python3"
   chmod +x "$work/bin/python3"
   "$python" "$root/tests/newcomer/page_commands.py" "$name" "${pages[@]}" >"$work/commands.sh"
   # The pages put `metro` on the PATH themselves.
