@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The never-worse map: TPOT of `homed` + `optimal` over the best of EPLB off, `home` and moe-TP.
 
-usage: never_worse.py [--small | --grid 234] [--sharded] [--policy NAME] [--jobs N] [--journal FILE] [--calibrations FOLDER] [--csv FOLDER] [METRO]
+usage: never_worse.py [--small | --grid 234] [--sharded [--part PART]] [--policy NAME] [--jobs N] [--journal FILE] [--calibrations FOLDER] [--csv FOLDER] [METRO]
 
 Runs `metro sweep` over models, number formats, EP, batch, replication and drafted tokens, at equal
 memory: replicas come out of the KV cache. Every request opens with one token and all start at once, so
@@ -14,7 +14,8 @@ why, and the experts' share of TPOT without replicas (Amdahl's bound on what rou
 puts `auto` in the place of `optimal`.
 
 --sharded takes 16 to 256 requests too, and counts where experts on groups of 2 and 4 GPUs (docs/sharded-groups.md),
-alone and with replicas, are ahead of the rivals and behind them (sharded_map.py).
+alone and with replicas, are ahead of the rivals and behind them (sharded_map.py). --part takes less of it:
+h100:fp8,h200:bf16/8/0,1 is GPUs with number formats, how many GPUs, drafts.
 
 Exits 1 when what must hold does not: at the level of max activated `optimal` is never above `home` nor
 EPLB off; in time, where the KV cache is large enough, it is above them by no more than its router's time
@@ -250,6 +251,8 @@ def summary(cells):
 def sharded(options):
     small = {**sharded_map.GRID, **{key: SMALL[key] for key in ["models", "formats", "gpus", "batch", "answer"]}}
     grid = small if options.small else sharded_map.GRID
+    if options.part:
+        grid = {**grid, **sharded_map.part(options.part)}
     with tempfile.TemporaryDirectory() as folder:
         journal = options.journal or pathlib.Path(folder) / "sweep.jsonl"
         points = sharded_map.run(options, grid, options.policy, journal)
@@ -269,7 +272,10 @@ def main():
     parser.add_argument("--calibrations", type=pathlib.Path, help="folder of GPU.json files to use")
     parser.add_argument("--csv", type=pathlib.Path, help="folder to write the tables to")
     parser.add_argument("--sharded", action="store_true", help="count sharded groups as rivals and candidates")
+    parser.add_argument("--part", help="with --sharded: GPU:FORMAT,.../GPUS,.../DRAFTS,...")
     options = parser.parse_args()
+    if options.part and not options.sharded:
+        parser.error("--part needs --sharded")
     if options.sharded:
         return sharded(options)
     grid = SMALL if options.small else GRID_234 if options.grid else GRID

@@ -21,6 +21,16 @@ def join(values):
     return ",".join(str(value) for value in values)
 
 
+def part(text):
+    """What `--part` takes in place of the grid's own."""
+    fields = text.split("/")
+    formats = [tuple(each.split(":")) for each in fields[0].split(",")]
+    if len(fields) != 3 or any(len(each) != 2 for each in formats):
+        sys.exit(f"never_worse: --part is {text}, must be like h100:fp8,h200:bf16/8,16/0,1")
+    gpus, drafts = ([int(each) for each in field.split(",")] for field in fields[1:])
+    return {"formats": formats, "gpus": gpus, "drafts": drafts}
+
+
 def sweep(options, grid, where, journal, more):
     """Rows of one GPU, number format and number of GPUs; what cannot be built has no TPOT."""
     gpu, dtype, gpus = where

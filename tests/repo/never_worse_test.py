@@ -72,6 +72,13 @@ class ShardedMap(unittest.TestCase):
     def lines(self):
         return [{line[0]: line[1:] for line in lines} for _, _, lines in sharded_map.tables(self.POINTS, "optimal")]
 
+    def test_a_part_of_the_map(self):
+        part = sharded_map.part("h100:fp8,h200:bf16/8/0,1")
+        self.assertEqual(part, {"formats": [("h100", "fp8"), ("h200", "bf16")], "gpus": [8], "drafts": [0, 1]})
+        for wrong in ["h100/8/0", "h100:fp8/8"]:
+            with self.assertRaisesRegex(SystemExit, "must be like h100:fp8"):
+                sharded_map.part(wrong)
+
     def test_counts_are_over_the_best_rival(self):
         over_r, with_groups = self.lines()
         self.assertEqual(over_r["s = 1, optimal"], ["2", "1", "0.980", f"{(0.98 + 10.1 / 8) / 2:.3f}", "1"])
