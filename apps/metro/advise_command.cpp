@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "advise/redundant_experts.hpp"
 #include "calibration_folders.hpp"
 #include "command.hpp"
 #include "metro/advise.hpp"
@@ -27,6 +28,7 @@ namespace {
 struct AdviseCommandOptions : CommonOptions {
   serving::Arguments arguments = command_line_arguments();
   std::vector<double> replication;
+  std::vector<int> redundant_experts;
   int jobs = 0;
   bool min_gpus = false;
   std::filesystem::path output;
@@ -55,6 +57,9 @@ void run(const AdviseCommandOptions& options) {
   const SimulationConfig serving = options.arguments.config(files, options.seed);
   AdviceOptions how{.num_threads = options.jobs};
   if (!options.replication.empty()) how.replication = options.replication;
+  if (!options.redundant_experts.empty()) {
+    how.replication = replication_with("--redundant-experts", options.redundant_experts, serving);
+  }
   const Advice advice = [&] {
     Progress progress("metro: trying candidates");
     return advise(serving, how,
@@ -92,8 +97,13 @@ void add_advise(CLI::App& app) {
   // What the candidates differ in is not to be said.
   add_simulation_options(*command, options->arguments,
                          {"replication", "algorithm", "policy", "experts"});
-  add_real_list(*command, "--replication", options->replication, {.min = 1, .max = kMaxReplicas},
-                "Replica slots per expert to try (default 1.125,1.25,1.5)");
+  CLI::Option* replication = add_real_list(
+      *command, "--replication", options->replication, {.min = 1, .max = kMaxReplicas},
+      "Replica slots per expert to try (default 1.125,1.25,1.5)");
+  add_int_list(*command, "--redundant-experts", options->redundant_experts,
+               {.min = 1, .max = kMaxReplicas},
+               "The same as engines count: replica slots over all GPUs beyond one per expert")
+      ->excludes(replication);
   add_int(*command, "--jobs", options->jobs, {.min = 1, .max = 4096},
           "Candidates tried at once (default: one per core)");
   command->add_flag("--min-gpus", options->min_gpus,

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "advise/reasons.hpp"
+#include "advise/redundant_experts.hpp"
 #include "core/vocabulary.hpp"
 #include "report/simulate_result.hpp"
 #include "report/table.hpp"
@@ -34,16 +35,18 @@ std::string_view experts_name(const AdviceCandidate& candidate) {
 }
 
 /// What to do, without the reasons.
-std::string answer(const AdviceCandidate& candidate) {
+std::string answer(const SimulationConfig& serving, const AdviceCandidate& candidate) {
   if (candidate.is_off()) return "do not replicate";
   if (candidate.tensor_sharded) return "do not replicate; shard every expert (moe-TP)";
   const std::string groups =
       candidate.shards == 1 ? "" : fmt::format("shard every expert over {} GPUs", candidate.shards);
   if (candidate.replication == 1) return "do not replicate; " + groups;
   return (groups.empty() ? "" : groups + " and ") +
-         fmt::format("replicate {:g}x, placement {}, policy {} ({} for prefill)",
-                     candidate.replication, candidate.algorithm, candidate.policy,
-                     candidate.prefill_policy);
+         fmt::format(
+             "replicate {:g}x ({} redundant experts), placement {}, policy {} ({} for "
+             "prefill)",
+             candidate.replication, redundant_experts(candidate, serving), candidate.algorithm,
+             candidate.policy, candidate.prefill_policy);
 }
 
 Json advice_json(const SimulationConfig& serving, const Advice& advice) {
@@ -57,6 +60,7 @@ Json advice_json(const SimulationConfig& serving, const Advice& advice) {
   const bool replicate = advice.replicate();
   return {{"replicate", replicate},
           {"replication", chosen.replication},
+          {"redundant_experts", redundant_experts(chosen, serving)},
           {"algorithm", replicate ? Json(chosen.algorithm) : Json()},
           {"policy", replicate ? Json(chosen.policy) : Json()},
           {"prefill_policy", replicate ? Json(chosen.prefill_policy) : Json()},
@@ -153,7 +157,9 @@ void append_advice(Json& result, const SimulationConfig& serving, const Advice& 
   result["advice"] = advice_json(serving, advice);
   result["rows"] = Json::array();
   for (const AdviceRow& row : advice.rows) {
-    result["rows"].push_back(row_json(row, advice.rows[advice.off]));
+    Json json = row_json(row, advice.rows[advice.off]);
+    if (row.error.empty()) json["redundant_experts"] = redundant_experts(row.candidate, serving);
+    result["rows"].push_back(std::move(json));
   }
 }
 
@@ -198,10 +204,10 @@ std::string advice_table(const SimulationConfig& serving, const Advice& advice, 
                          int width) {
   const AdviceRow& choice = advice.choice();
   const AdviceRow& off = advice.rows[advice.off];
-  std::string text =
-      fmt::format("Advice for {} ({}) on {} x {}: {}.\n{}\n{}\n\n", serving.model.name,
-                  data_type_name(serving.deployment.expert_weights), serving.deployment.gpus,
-                  serving.gpu.name, answer(choice.candidate), advice.reasons[0], advice.reasons[1]);
+  std::string text = fmt::format(
+      "Advice for {} ({}) on {} x {}: {}.\n{}\n{}\n\n", serving.model.name,
+      data_type_name(serving.deployment.expert_weights), serving.deployment.gpus, serving.gpu.name,
+      answer(serving, choice.candidate), advice.reasons[0], advice.reasons[1]);
   text += fmt::format("90 % of requests get a token every {:.2f} ms or faster",
                       choice.result.tpot_ms.p90);
   text += off.error.empty() ? fmt::format(" (EPLB off: {:.2f}).\n", off.result.tpot_ms.p90) : ".\n";

@@ -120,6 +120,36 @@ TEST(CliAdvise, WhatDoesNotFitIsARow) {
             std::string::npos);
 }
 
+TEST(CliAdvise, RedundantExpertsAreTheReplicationThatEnginesCount) {
+  // 32 experts on 4 GPUs: 8 more are 40 of 32.
+  const Line base = with(with({"advise"}, kServer), kRequests);
+  const json by_ratio = run_json(with(base, {"--replication", "1.25,1.5"}));
+  json by_count = run_json(with(base, {"--redundant-experts", "8,16"}));
+  EXPECT_EQ(by_count["rows"], by_ratio["rows"]);
+  for (const json& row : by_count["rows"]) {
+    EXPECT_EQ(row["redundant_experts"], 32 * (row["replication"].get<double>() - 1));
+  }
+  EXPECT_EQ(by_count["advice"]["redundant_experts"],
+            by_count["rows"][by_count["advice"]["row"].get<std::size_t>()]["redundant_experts"]);
+}
+
+TEST(CliAdvise, RedundantExpertsThatGpusCannotShareNameTheNearest) {
+  const Line base = with(with({"advise"}, kServer), kRequests);
+  const auto error = [&](const char* count) {
+    return usage_error(with(base, {"--redundant-experts", count}));
+  };
+  EXPECT_NE(error("8,9").find("--redundant-experts has 9: 32 experts and 9 more cannot be shared "
+                              "out equally over 4 GPUs; the nearest that can is 8"),
+            std::string::npos);
+  EXPECT_NE(error("11").find("nearest that can is 12"), std::string::npos);
+  EXPECT_NE(error("10").find("nearest that can is 12"), std::string::npos) << "of two the larger";
+  EXPECT_NE(error("1").find("nearest that can is 4"), std::string::npos) << "0 is no replica";
+  EXPECT_NE(error("0").find("--redundant-experts"), std::string::npos);
+  EXPECT_NE(usage_error(with(kAdvise, {"--redundant-experts", "8"})).find("--replication"),
+            std::string::npos)
+      << "one or the other";
+}
+
 TEST(CliAdvise, SaysHowFewGpusKeepTheSlo) {
   const json result = run_json(with(kAdvise, {"--slo-tpot-ms", "1000", "--min-gpus"}));
   ASSERT_GE(result["fleets"].size(), 2U);
