@@ -4,6 +4,7 @@
 #include <array>
 #include <cstddef>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -49,13 +50,23 @@ struct AdviceOptions {
   int num_threads = 0;   ///< 0: one per core; results do not depend on it
 };
 
+/// How to start an engine as an advice says.
+struct EngineLaunch {
+  std::string engine;              ///< "vLLM", "SGLang", "TensorRT-LLM"
+  std::string refusal;             ///< why it cannot run the advice; empty: it can
+  std::optional<std::size_t> row;  ///< what `command` runs: the advice, or the best that it can
+  std::string command;             ///< for a shell; MODEL is the checkpoint. Empty without a row
+  std::vector<std::string> notes;  ///< what the command does not say
+};
+
 struct Advice {
   std::vector<AdviceRow> rows;  ///< EPLB off, moe-TP, each way of replicating by ratio, groups
   std::size_t off = 0;
   std::size_t chosen = 0;
   bool by_goodput = false;  ///< an SLO was given, and a candidate kept it
   std::array<std::string, 2> reasons;
-  std::string note;  ///< what makes the comparison unfair; empty: nothing known
+  std::string note;                    ///< what makes the comparison unfair; empty: nothing known
+  std::optional<EngineLaunch> launch;  ///< where the serving names one of its engines
 
   [[nodiscard]] const AdviceRow& choice() const noexcept { return rows[chosen]; }
   [[nodiscard]] bool replicate() const noexcept { return choice().candidate.replication > 1; }

@@ -7,6 +7,7 @@
 #include <mutex>
 
 #include "advise/choice.hpp"
+#include "advise/launch.hpp"
 #include "advise/reasons.hpp"
 #include "core/parallel.hpp"
 #include "metro/error.hpp"
@@ -180,6 +181,7 @@ Advice advise(const SimulationConfig& serving, const AdviceOptions& options,
                        .has_slo = has_slo,
                        .margin = options.margin});
   advice.note = mixed_kernels(serving, shards);
+  advice.launch = launch_of(serving, advice, options.margin);
   return advice;
 }
 

@@ -34,6 +34,23 @@ double gain(const AdviceRow& row, const AdviceRow& than, bool by_goodput) noexce
   return goodput > 0 ? 1 : 0;
 }
 
+std::size_t least_change(const Advice& advice, std::span<const std::size_t> among, double margin) {
+  const auto better = [&](std::size_t a, std::size_t b) {
+    return gain(advice.rows[a], advice.rows[b], advice.by_goodput) > 0;
+  };
+  const std::size_t best = *std::ranges::min_element(among, better);
+  std::size_t chosen = best;
+  for (const std::size_t i : among) {
+    if (gain(advice.rows[best], advice.rows[i], advice.by_goodput) > margin) continue;
+    const auto i_effort = effort(advice.rows[i]);
+    const auto chosen_effort = effort(advice.rows[chosen]);
+    if (i_effort < chosen_effort || (i_effort == chosen_effort && better(i, chosen))) {
+      chosen = i;
+    }
+  }
+  return chosen;
+}
+
 void choose(Advice& advice, bool has_slo, double margin) {
   const AdviceRow& off = advice.rows[advice.off];
   std::int64_t most_completed = 0;
@@ -58,19 +75,7 @@ void choose(Advice& advice, bool has_slo, double margin) {
     throw Error(ErrorCode::kInfeasible,
                 off.error.empty() ? "no candidate serves the requests" : off.error);
   }
-  const auto better = [&](std::size_t a, std::size_t b) {
-    return gain(advice.rows[a], advice.rows[b], advice.by_goodput) > 0;
-  };
-  const std::size_t best = *std::ranges::min_element(eligible, better);
-  advice.chosen = best;
-  for (const std::size_t i : eligible) {
-    if (gain(advice.rows[best], advice.rows[i], advice.by_goodput) > margin) continue;
-    const auto i_effort = effort(advice.rows[i]);
-    const auto chosen_effort = effort(advice.rows[advice.chosen]);
-    if (i_effort < chosen_effort || (i_effort == chosen_effort && better(i, advice.chosen))) {
-      advice.chosen = i;
-    }
-  }
+  advice.chosen = least_change(advice, eligible, margin);
 }
 
 }  // namespace metro

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <vector>
+#include <cstddef>
+#include <span>
 
 #include "metro/advise.hpp"
 
@@ -15,6 +16,9 @@ namespace metro {
 /// the least change that is as good within `margin` is taken: EPLB off, then shards in ascending
 /// number up to moe-TP, then by replication. Shards that split scale blocks are never chosen.
 void choose(Advice& advice, bool has_slo, double margin);
+
+/// Of the rows `among`, at least one, the least change that is as good as the best within `margin`.
+std::size_t least_change(const Advice& advice, std::span<const std::size_t> among, double margin);
 
 /// How much better `row` is than `than`: above 0, a share of the TPOT or of the goodput.
 double gain(const AdviceRow& row, const AdviceRow& than, bool by_goodput) noexcept;

@@ -49,6 +49,35 @@ std::string answer(const SimulationConfig& serving, const AdviceCandidate& candi
              candidate.policy, candidate.prefill_policy);
 }
 
+Json launch_json(const EngineLaunch& launch) {
+  return {{"engine", launch.engine},
+          {"refusal", launch.refusal.empty() ? Json() : Json(launch.refusal)},
+          {"row", launch.row ? Json(*launch.row) : Json()},
+          {"command", launch.row ? Json(launch.command) : Json()},
+          {"notes", launch.notes}};
+}
+
+/// The same for people, a paragraph and the command.
+std::string launch_text(const Advice& advice) {
+  if (!advice.launch) return "";
+  const EngineLaunch& launch = *advice.launch;
+  std::string text = launch.refusal.empty()
+                         ? fmt::format("In {}", launch.engine)
+                         : fmt::format("{} cannot run that: {}.", launch.engine, launch.refusal);
+  if (!launch.row) return text + "\n\n";
+  if (!launch.refusal.empty()) {
+    const AdviceRow& row = advice.rows[*launch.row];
+    text += advice.by_goodput
+                ? fmt::format(" The best that it can is {}, {} requests/s within the SLO",
+                              candidate_text(row.candidate), goodput_text(row))
+                : fmt::format(" The best that it can is {}, {} ms a token",
+                              candidate_text(row.candidate), tpot_text(row));
+  }
+  text += ":\n\n" + launch.command + "\n\n";
+  for (const std::string& note : launch.notes) text += "Note: " + note + ".\n";
+  return launch.notes.empty() ? text : text + "\n";
+}
+
 Json advice_json(const SimulationConfig& serving, const Advice& advice) {
   const AdviceRow& choice = advice.choice();
   const AdviceRow& off = advice.rows[advice.off];
@@ -73,7 +102,8 @@ Json advice_json(const SimulationConfig& serving, const Advice& advice) {
           {"kv_cost_share", choice.kv_share_lost},
           {"row", advice.chosen},
           {"reasons", advice.reasons},
-          {"note", advice.note.empty() ? Json() : Json(advice.note)}};
+          {"note", advice.note.empty() ? Json() : Json(advice.note)},
+          {"launch", advice.launch ? launch_json(*advice.launch) : Json()}};
 }
 
 Json row_json(const AdviceRow& row, const AdviceRow& off) {
@@ -215,6 +245,7 @@ std::string advice_table(const SimulationConfig& serving, const Advice& advice, 
   text += fmt::format("Simulated: {} requests, seed {}, {} candidates in {:.2f} s.\n\n",
                       serving.requests.size(), serving.seed, advice.rows.size(), wall_s);
 
+  text += launch_text(advice);
   std::vector<std::string> header = {"  candidate", "TPOT ms", "vs off", "TTFT ms",
                                      "output tokens/s"};
   if (has_slo(serving)) header.emplace_back("goodput/s");

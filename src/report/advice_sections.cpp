@@ -46,6 +46,24 @@ std::string verdict(const Json& advice) {
   return fmt::format("<p class=\"verdict\">{}</p>\n", escape_html(text));
 }
 
+/// How to start the engine that was named.
+std::string launch_html(const Json& advice) {
+  if (!advice.contains("launch") || !advice["launch"].is_object()) return "";
+  const Json& launch = advice["launch"];
+  const auto text = [&](const char* key) {
+    return launch.contains(key) && launch[key].is_string() ? launch[key].get<std::string>() : "";
+  };
+  std::string html;
+  if (const std::string refusal = text("refusal"); !refusal.empty()) {
+    html += paragraph(fmt::format("{} cannot run that: {}.{}", text("engine"), refusal,
+                                  text("command").empty() ? "" : " The best that it can:"));
+  }
+  if (const std::string command = text("command"); !command.empty()) {
+    html += fmt::format("<pre>{}</pre>\n", escape_html(command));
+  }
+  return html;
+}
+
 std::string name_of(const Json& row) {
   const bool replicates = row.contains("replication") && row["replication"] != 1.0;
   return value_text(row.at("candidate")) +
@@ -127,6 +145,7 @@ std::vector<Section> advice_sections(const Json& result) {
   const Json& advice = result.contains("advice") ? result["advice"] : result;
   std::string body = verdict(advice);
   if (advice.contains("reasons")) body += paragraphs(advice["reasons"]);
+  body += launch_html(advice);
   const std::int64_t chosen = chosen_row(advice);
   body += tpot_plot(result.at("rows"), chosen);
   body += frontier_plot(result.at("rows"));

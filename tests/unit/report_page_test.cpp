@@ -58,6 +58,21 @@ TEST(ReportPage, GivesTheAdviceItsReasonsAndItsTable) {
   EXPECT_TRUE(has(page, "Qwen3-30B-A3B"));
 }
 
+TEST(ReportPage, AnAdviceHasItsLaunchLine) {
+  const auto page = [](const std::string& launch) {
+    return page_of(envelope(
+        "advise", R"(, "rows": [], "advice": {"replicate": false, "launch": )" + launch + "}"));
+  };
+  const std::string refused = page(
+      R"({"engine": "vLLM", "refusal": "no <groups>", "command": "vllm serve MODEL\n    --a '&'"})");
+  EXPECT_TRUE(
+      has(refused, "<p>vLLM cannot run that: no &lt;groups&gt;. The best that it can:</p>"));
+  EXPECT_TRUE(has(refused, "<pre>vllm serve MODEL"));
+  EXPECT_TRUE(has(refused, "&amp;"));
+  EXPECT_FALSE(has(page("null"), "<pre>vllm"));
+  EXPECT_FALSE(has(page(R"({"engine": 3, "refusal": null, "command": ["x"]})"), "cannot run that"));
+}
+
 TEST(ReportPage, DrawsLayersWhoseStagesWereNotAllMeasured) {
   const std::string page = page_of(envelope("bench layer", R"(,
     "device": "a GPU", "algorithm": "homed", "rows": [
