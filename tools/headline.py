@@ -2,7 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Prints the headline table of a `metro compare --json` result.
 
-usage: headline.py RESULT.json GPUS REPLICATION TOKENS_PER_GPU,... [CSV]
+usage: headline.py RESULT.json HALVES.json GPUS REPLICATION TOKENS_PER_GPU,... [CSV]
+
+HALVES is `optimal` on `homed` over the same batches, by `metro compare --ep GPUS/2` at 1.0x and 1.125x.
 
 One line per trace, placement and batch size at that point of the grid; then, over the whole grid, how
 often `optimal` needs more than EPLB off does. It fits 80 columns; the report page has the
@@ -24,8 +26,10 @@ def table(rows):
 
 
 # So that the table fits 80 columns: what it leaves out, and short names.
-LEFT_OUT = ("hash", "metro", "optimal/even")
-SHORT = {"placement": "place", "tokens/GPU": "tok/GPU", "optimal/off": "opt/off"}
+LEFT_OUT = ("hash", "metro", "s=2 1.125x", "optimal/even")
+SHORT = {"placement": "place", "tokens/GPU": "tok/GPU", "metro-paper": "paper", "optimal/off": "opt/off"}
+# Halves of experts on pairs of GPUs: {column: replication}
+HALVES = {"s=2": 1.0, "s=2 1.125x": 1.125}
 
 
 def narrow(cells):
@@ -34,16 +38,27 @@ def narrow(cells):
     return [[SHORT.get(header[i], header[i]) for i in at], *([line[i] for i in at] for line in lines)]
 
 
-def headline(rows):
+def halves_of(result, gpus):
+    """{(trace, replication, tokens per GPU): max activated} on pairs of GPUs."""
+    rows = [row for row in result["rows"] if (row["gpus"], row.get("ep")) == (gpus, gpus // 2)]
+    return {
+        (row["trace"], row["replication"], row["tokens_per_gpu"]): row["max_activated"]
+        for row in rows
+        if (row["policy"], row["algorithm"]) == ("optimal", "homed")
+    }
+
+
+def headline(rows, halves):
     """The table's cells for the rows of one trace."""
     lines = {}
     for row in rows:
         lines.setdefault((row["algorithm"], row["tokens_per_gpu"]), {})[row["policy"]] = row
     policies = list(dict.fromkeys(row["policy"] for row in rows))
-    cells = [["placement", "tokens/GPU", "EPLB off", *policies, "moe-TP", "optimal/even", "optimal/off"]]
+    cells = [["placement", "tokens/GPU", "EPLB off", *policies, *HALVES, "moe-TP", "optimal/even", "optimal/off"]]
     for (algorithm, tokens), by_policy in lines.items():
         best, off = by_policy["optimal"], by_policy["optimal"]["no_replication"]
         numbers = [off, *(by_policy[policy]["max_activated"] for policy in policies)]
+        numbers += [halves[best["trace"], replication, tokens] for replication in HALVES.values()]
         numbers.append(best["tensor_sharded"])
         ratios = [best["vs_even"], best["vs_no_replication"]]
         cells.append(
@@ -69,7 +84,7 @@ def verdict(result, algorithm):
     )
 
 
-def write_csv(path, result, gpus, replication):
+def write_csv(path, result, halves, gpus, replication):
     lines = []
     for trace in result["traces"]:
         rows = [
@@ -77,20 +92,22 @@ def write_csv(path, result, gpus, replication):
             for row in result["rows"]
             if (row["trace"], row["gpus"], row["replication"]) == (trace["path"], gpus, replication)
         ]
-        header, *cells = headline(rows)
+        header, *cells = headline(rows, halves)
         lines += [[pathlib.Path(trace["path"]).stem, *line] for line in cells]
     with open(path, "w", encoding="utf-8", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows([["trace", *header], *lines])
 
 
-def main(path, gpus, replication, tokens, csv_path=None):
+def main(path, halves_path, gpus, replication, tokens, csv_path=None):
     result = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+    halves = halves_of(json.loads(pathlib.Path(halves_path).read_text(encoding="utf-8")), gpus)
     print(
         f"Activated experts on the busiest GPU, mean over layers and {result['batches']} batches;\n"
         f"EP {gpus}, {replication:g}x replicas; {result['evidence']}. Fewer is faster where decode is bound\n"
         "by reading expert weights.\n"
-        "EPLB off: one replica of each expert. moe-TP: 1/G of every\n"
-        "active expert on each GPU, in experts' worth of bytes."
+        "EPLB off: one replica of each expert. paper: metro-paper. s=2: no replicas,\n"
+        "every expert halved on a pair of GPUs. moe-TP: 1/G of every expert on each GPU.\n"
+        "Both in experts' worth of bytes."
     )
     for trace in result["traces"]:
         rows = [
@@ -103,15 +120,16 @@ def main(path, gpus, replication, tokens, csv_path=None):
         ]
         name = pathlib.Path(trace["path"]).stem
         print(f"\n{name}: {trace['num_experts']} experts, top-{trace['topk']}")
-        print(table(narrow(headline(rows))))
+        print(table(narrow(headline(rows, halves))))
     print()
     for algorithm in dict.fromkeys(row["algorithm"] for row in result["rows"]):
         print(verdict(result, algorithm))
     if csv_path:
-        write_csv(csv_path, result, gpus, replication)
+        write_csv(csv_path, result, halves, gpus, replication)
 
 
 if __name__ == "__main__":
-    if len(sys.argv) not in (5, 6):
+    if len(sys.argv) not in (6, 7):
         sys.exit(__doc__)
-    main(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), set(map(int, sys.argv[4].split(","))), *sys.argv[5:])
+    _, path, halves_path, gpus, replication, tokens, *more = sys.argv
+    main(path, halves_path, int(gpus), float(replication), set(map(int, tokens.split(","))), *more)

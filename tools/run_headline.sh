@@ -15,16 +15,22 @@ echo "==> Generating a DeepSeek-V3-like decode trace"
 "$metro" trace generate --profile deepseek-v3 --tokens 16384 --seed 0 -o "$out/deepseek-v3-like.npy" >/dev/null
 
 echo "==> Comparing: EP 4-32, 1.0-1.5x replicas, 1-128 tokens per GPU"
-"$metro" compare \
-  --trace data/learned/learned-128e-top8-decode.npy \
-  --trace data/learned/learned-256e-top8-decode.npy \
-  --trace "$out/deepseek-v3-like.npy" \
+traces=(
+  --trace data/learned/learned-128e-top8-decode.npy
+  --trace data/learned/learned-256e-top8-decode.npy
+  --trace "$out/deepseek-v3-like.npy"
+)
+"$metro" compare "${traces[@]}" \
   --gpus 4,8,16,32 --replication 1.0,1.125,1.25,1.5 --tokens-per-gpu 1,2,4,8,16,32,64,128 \
   --algorithm eplb,homed --policy even,hash,home,metro-paper,metro,optimal \
   --json >"$out/compare.json"
+"$metro" compare "${traces[@]}" \
+  --gpus 16 --ep 8 --replication 1.0,1.125 --tokens-per-gpu 1,2,4,8,16,32,64,128 \
+  --algorithm homed --policy optimal \
+  --json >"$out/halves.json"
 
 echo
-python3 tools/headline.py "$out/compare.json" 16 1.5 1,2,4,8,16,128
+python3 tools/headline.py "$out/compare.json" "$out/halves.json" 16 1.5 1,2,4,8,16,128
 
 echo
 echo "==> Making the paper's figures again"

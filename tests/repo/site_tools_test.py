@@ -11,6 +11,7 @@ sys.path[:0] = [str(ROOT / "tools"), str(ROOT / "tools" / "site")]
 
 import check_site  # noqa: E402
 import header_pages  # noqa: E402
+import headline  # noqa: E402
 import page_parts  # noqa: E402
 import python_pages  # noqa: E402
 
@@ -42,6 +43,22 @@ class PageParts(unittest.TestCase):
         for path in page_parts.DATA.glob("*.csv"):
             if path.name not in ("headline.csv", "serving-error-summary.csv"):  # on pages, whole
                 self.assertIn(f"data/results/{path.name}", text)
+
+
+class Headline(unittest.TestCase):
+    ROW = {"trace": "t.npy", "algorithm": "homed", "policy": "optimal", "gpus": 16, "tokens_per_gpu": 1}
+
+    def test_halves_are_those_of_pairs_at_their_replication(self):
+        row = self.ROW | {"max_activated": 6.0, "no_replication": 9.0, "tensor_sharded": 5.0}
+        row |= {"vs_even": 0.5, "vs_no_replication": 0.67}
+        groups = [
+            self.ROW | {"ep": ep, "replication": replication, "max_activated": most}
+            for ep, replication, most in [(16, 1.0, 9.0), (8, 1.0, 8.0), (8, 1.125, 7.0), (4, 1.0, 6.5)]
+        ]
+        header, line = headline.headline([row], headline.halves_of({"rows": groups}, 16))
+        cells = dict(zip(header, line, strict=True))
+        self.assertEqual((cells["s=2"], cells["s=2 1.125x"]), ("8.00", "7.00"))
+        self.assertEqual((cells["EPLB off"], cells["optimal"], cells["moe-TP"]), ("9.00", "6.00", "5.00"))
 
 
 class References(unittest.TestCase):
