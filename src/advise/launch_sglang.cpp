@@ -36,7 +36,9 @@ EngineCommand command(const EngineTask& task) {
     lines.push_back(
         fmt::format("--ep-num-redundant-experts {}", redundant_experts(candidate, task.serving)));
     if (candidate.algorithm == kHomedAlgorithm) {
-      lines.emplace_back("--ep-dispatch-algorithm static --init-expert-location location.json");
+      // No dispatch algorithm: SGLang takes "dynamic" without an all-to-all backend, and refuses
+      // "static".
+      lines.emplace_back("--init-expert-location location.json");
       notes.emplace_back(
           "metro_moe.sglang.write_expert_location writes location.json (docs/sglang.md); "
           "--enable-eplb would replace it by SGLang's own placement");

@@ -76,7 +76,7 @@ TEST(AdviceLaunch, Sglang) {
             "    python -m sglang.launch_server --model-path MODEL \\\n"
             "    --tp 16 --ep-size 16 --dp 4 --enable-dp-attention \\\n"
             "    --ep-num-redundant-experts 32 \\\n"
-            "    --ep-dispatch-algorithm static --init-expert-location location.json");
+            "    --init-expert-location location.json");
   EXPECT_EQ(command(serving("sglang"), kMoeTpCandidate),
             "python -m sglang.launch_server --model-path MODEL \\\n    --tp 8 --ep-size 1");
 }
