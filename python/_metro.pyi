@@ -59,14 +59,19 @@ class LayerPlacement:
 class Placement:
     """The placements of all MoE layers of a model. Immutable."""
 
-    def __init__(self, layers: Sequence[LayerPlacement]) -> None:
+    def __init__(self, layers: Sequence[LayerPlacement], *, shards: int = 1) -> None:
         """Layers must agree on experts and GPUs."""
 
     @property
     def num_experts(self) -> int: ...
 
     @property
-    def num_gpus(self) -> int: ...
+    def num_gpus(self) -> int:
+        """Where experts are sharded: groups of GPUs."""
+
+    @property
+    def shards(self) -> int:
+        """GPUs that share each replica."""
 
     @property
     def layers(self) -> list[LayerPlacement]: ...

@@ -13,8 +13,17 @@ TOKEN = re.compile(
     re.DOTALL,
 )
 OPTION = re.compile(r"--[a-z][a-z-]*")
-# Literals that may hold options, by file: a command line to be run again is no message.
+# Literals that may hold options, by file: a command line to be run, metro's or an engine's, is no message.
 ALLOWED = {
+    "src/advise/launch_vllm.cpp": {
+        *"--all --data-parallel-size --enable-eplb --enable-expert-parallel --eplb-config --tensor-parallel-size".split()
+    },
+    "src/advise/launch_sglang.cpp": {
+        *"--dp --enable-dp-attention --enable-eplb --ep-num-redundant-experts --ep-size --init-expert-location --model-path --moe-a --tp".split()
+    },
+    "src/advise/launch_trtllm.cpp": {
+        *"--config".split()
+    },
     "src/report/compare_sections.cpp": {
         *"--trace --gpus --ep --replication --tokens-per-gpu --tokens --policy --algorithm --batches --seed".split()
     },
