@@ -11,7 +11,7 @@ namespace metro::ep::cuda::hopper {
 inline constexpr int kMultiplyThreads = kMultiplyGroups * 128;
 
 /// Shared memory of the results: sums that change warpgroups, and each token's largest activation;
-/// both twice, by turns, so that one barrier a tile is enough.
+/// both twice, by turns, so that no tile waits for the readers of the one before.
 struct ResultPlace {
   static constexpr int kSumBytes = 128 * sums_of(16) * 4;
   static constexpr int kLargestBytes = 128 * 4;
@@ -144,7 +144,7 @@ __device__ void quantize_activations(const ExpertParams& params, const Tile& til
       for (int high = 0; high < kHigh; ++high) {
         const std::uint32_t pair = activate(sums[high][half] + 4 * i);
         pairs[high][half][i] = pair;
-        // Features past the last one repeat it: they change no maximum.
+        // Features past the last one are zeros: they change no maximum.
         most = fmaxf(most, fmaxf(fabsf(__uint_as_float(pair << 16)),
                                  fabsf(__uint_as_float(pair & 0xffff0000U))));
       }

@@ -171,7 +171,7 @@ void launch_permute(const PermuteParams& params, cudaStream_t stream) {
   int blocks = 1;
   if (params.quantized.values != nullptr) {
     const int most = params.num_tokens * pieces_of(params.hidden);
-    blocks += std::min((most + kThreads - 1) / kThreads, 4 * 132);
+    blocks += std::min((most + kThreads - 1) / kThreads, 4 * params.blocks);
   }
   permute_kernel<<<static_cast<unsigned>(blocks), kThreads, bytes, stream>>>(params);
   METRO_CUDA_CHECK(cudaGetLastError());
